@@ -1,0 +1,55 @@
+#include "mem/handover.hpp"
+
+#include <cerrno>
+#include <poll.h>
+#include <system_error>
+
+namespace vitrine::mem {
+namespace {
+
+/// Blocks until the eventfd is signalled or `limit` passes; spurious wake-ups are the caller's loop.
+void sleep_on(const EventFd& event, int limit_milliseconds) noexcept {
+    pollfd entry{event.get(), POLLIN, 0};
+    if (::poll(&entry, 1, limit_milliseconds) > 0) event.drain();
+}
+
+}  // namespace
+
+Handover::Hold Handover::take(std::chrono::milliseconds limit) {
+    if (depth_++ > 0) return Hold(*this);
+    const Token request = Token::take;
+    to_poller_.push({&request, 1});
+    request_event_.signal();
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    Token answer{};
+    while (to_control_.pop({&answer, 1}) == 0) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+        if (left.count() <= 0) {
+            --depth_;
+            throw std::system_error(ETIMEDOUT, std::generic_category(), "the poll thread does not stop");
+        }
+        sleep_on(taken_event_, static_cast<int>(left.count()));
+    }
+    return Hold(*this);
+}
+
+void Handover::give_back() noexcept {
+    if (--depth_ > 0) return;
+    const Token back = Token::given_back;
+    to_poller_.push({&back, 1});
+    given_back_event_.signal();
+}
+
+bool Handover::stand_by() noexcept {
+    if (to_poller_.empty()) return false;
+    Token token{};  // one at a time: behind a "given back" the next request may already wait
+    to_poller_.pop({&token, 1});
+    request_event_.drain();
+    const Token taken = Token::taken;
+    to_control_.push({&taken, 1});
+    taken_event_.signal();
+    while (to_poller_.pop({&token, 1}) == 0) sleep_on(given_back_event_, -1);
+    return true;
+}
+
+}  // namespace vitrine::mem

@@ -1,0 +1,89 @@
+#include "mem/shared_memory.hpp"
+
+#include <cerrno>
+#include <cstddef>
+#include <fcntl.h>
+#include <fstream>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
+
+extern "C" {  // the header has neither this nor <stddef.h>
+#include <hugetlbfs.h>
+}
+
+namespace vitrine::mem {
+namespace {
+
+std::size_t round_up(std::size_t bytes, std::size_t granule) {
+    return (bytes + granule - 1) / granule * granule;
+}
+
+long free_huge_pages(std::size_t page_bytes) {
+    std::ifstream file("/sys/kernel/mm/hugepages/hugepages-" + std::to_string(page_bytes / 1024) + "kB/free_hugepages");
+    long count = 0;
+    return file >> count ? count : 0;
+}
+
+/// The default huge page of the machine: 2 MiB on x86. libhugetlbfs finds a mount of that size.
+SharedMemory make_huge(const std::string& name, std::size_t bytes) {
+    const long size = ::gethugepagesize();
+    if (size <= 0)
+        throw std::system_error(ENOSYS, std::generic_category(), name + ": no huge page size (libhugetlbfs)");
+    const auto page_bytes = static_cast<std::size_t>(size);
+    const std::size_t total = round_up(bytes, page_bytes);
+
+    if (::hugetlbfs_find_path_for_size(size) == nullptr)
+        throw std::system_error(ENOENT, std::generic_category(),
+                                name + ": no hugetlbfs mount: mount -t hugetlbfs none /dev/hugepages");
+    FileDescriptor file(::hugetlbfs_unlinked_fd_for_size(size));
+    if (!file) throw_errno(name + ": file on hugetlbfs");
+    if (::fcntl(file.get(), F_SETFD, FD_CLOEXEC) != 0) throw_errno(name + ": FD_CLOEXEC");
+    if (::fchmod(file.get(), 0600) != 0) throw_errno(name + ": fchmod");
+    if (::ftruncate(file.get(), static_cast<off_t>(total)) != 0) throw_errno(name + ": ftruncate on hugetlbfs");
+    try {
+        Mapping mapping(file.get(), total, 0, Access::read_write);
+        mapping.populate();
+        return {std::move(file), std::move(mapping), page_bytes, {}};
+    } catch (const std::system_error& error) {
+        throw std::system_error(error.code(), name + ": " + std::to_string(total / page_bytes) + " huge pages of " +
+                                                  std::to_string(page_bytes / 1024) + " KiB needed, " +
+                                                  std::to_string(free_huge_pages(page_bytes)) +
+                                                  " free: raise vm.nr_hugepages");
+    }
+}
+
+SharedMemory make_small(const std::string& name, std::size_t bytes) {
+    const auto page_bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t total = round_up(bytes, page_bytes);
+    FileDescriptor file(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!file) throw_errno(name + ": memfd_create");
+    if (::ftruncate(file.get(), static_cast<off_t>(total)) != 0) throw_errno(name + ": ftruncate");
+    Mapping mapping(file.get(), total, 0, Access::read_write);
+    mapping.populate();
+    // FUTURE_WRITE would also stop our own simulated NIC, which maps the descriptor it is given; 0400 stops others.
+    if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) throw_errno(name + ": seal");
+    if (::fchmod(file.get(), 0400) != 0) throw_errno(name + ": fchmod");
+    return {std::move(file), std::move(mapping), page_bytes, {}};
+}
+
+}  // namespace
+
+SharedMemory make_shared_memory(const std::string& name, std::size_t bytes, Backing backing) {
+    if (backing == Backing::small_only) return make_small(name, bytes);
+    try {
+        return make_huge(name, bytes);
+    } catch (const std::system_error& error) {
+        if (backing == Backing::huge_only) throw;
+        SharedMemory memory = make_small(name, bytes);
+        memory.why_not_huge = error.what();
+        return memory;
+    }
+}
+
+FileDescriptor read_only_view(const SharedMemory& memory) {
+    return open("/proc/self/fd/" + std::to_string(memory.file.get()), O_RDONLY);
+}
+
+}  // namespace vitrine::mem

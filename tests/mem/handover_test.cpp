@@ -1,0 +1,71 @@
+#include "mem/handover.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <numeric>
+#include <system_error>
+#include <thread>
+
+#include <doctest/doctest.h>
+
+using namespace vitrine::mem;
+using namespace std::chrono_literals;
+
+TEST_CASE("a channel keeps order over many batches between two threads") {
+    Channel<std::uint32_t, 64> channel;
+    constexpr std::uint32_t total = 100'000;
+    std::thread producer([&] {
+        std::array<std::uint32_t, 32> batch;
+        for (std::uint32_t sent = 0; sent < total;) {
+            const std::size_t count = std::min<std::size_t>(batch.size(), total - sent);
+            std::iota(batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(count), sent);
+            const std::size_t pushed = channel.push(std::span(batch).first(count));
+            sent += static_cast<std::uint32_t>(pushed);
+            if (pushed == 0) std::this_thread::yield();
+        }
+    });
+    std::array<std::uint32_t, 32> batch;
+    std::uint32_t expected = 0;
+    while (expected < total) {
+        const std::size_t count = channel.pop(batch);
+        for (std::size_t i = 0; i < count; ++i) REQUIRE(batch[i] == expected++);
+        if (count == 0) std::this_thread::yield();
+    }
+    producer.join();
+    CHECK(channel.empty());
+}
+
+TEST_CASE("while the control thread holds, the poll thread stands still") {
+    Handover handover;
+    std::atomic<bool> stop = false;
+    std::uint64_t turns = 0;  // the poll thread's own: a race here is what the thread sanitizer would see
+    std::thread poller([&] {
+        while (!stop.load(std::memory_order_relaxed)) {
+            handover.stand_by();
+            ++turns;
+            std::this_thread::yield();
+        }
+    });
+    for (int round = 0; round < 2000; ++round) {
+        const Handover::Hold hold = handover.take();
+        const Handover::Hold nested = handover.take();
+        const std::uint64_t before = turns;
+        std::this_thread::yield();
+        REQUIRE(turns == before);
+        turns += 1000;
+    }
+    stop = true;
+    poller.join();
+    CHECK(turns >= 2'000'000);
+}
+
+TEST_CASE("a poll thread that never stops is a named error") {
+    Handover handover;
+    try {
+        const Handover::Hold hold = handover.take(1ms);
+        FAIL("nobody gave the hold");
+    } catch (const std::system_error& error) {
+        CHECK(error.code() == std::errc::timed_out);
+    }
+}
