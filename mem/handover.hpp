@@ -33,6 +33,7 @@ public:
     /// What the control thread holds while the poll thread stands still.
     class Hold {
     public:
+        Hold() = default;  ///< of nobody: no poll thread runs yet
         explicit Hold(Handover& owner) : owner_(&owner) {}
         Hold(Hold&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
         Hold(const Hold&) = delete;
@@ -43,7 +44,7 @@ public:
         }
 
     private:
-        Handover* owner_;
+        Handover* owner_ = nullptr;
     };
 
     /// Control thread. Nested calls are served at once. Throws std::system_error (ETIMEDOUT) when the poll thread does
