@@ -1,0 +1,92 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "mem/address.hpp"
+#include "virtio/counters.hpp"
+#include "virtio/device_ring.hpp"
+#include "virtio/net_header.hpp"
+
+namespace vitrine::virtio {
+
+/// Frames that the guest sends. Several may be in flight; they are completed in the order they came. Poll thread.
+class TransmitQueue {
+public:
+    /// A frame in more pieces than this is dropped.
+    static constexpr std::size_t most_pieces = 64;
+
+    /// Some bytes of a frame in guest memory. The guest can change them at any time: copy, then look.
+    struct Piece {
+        const std::byte* host;
+        std::uint32_t length_bytes;
+        mem::Iova iova;  ///< raw 0: the NIC cannot reach it
+    };
+    struct Frame {
+        NetHeader header;               ///< our copy, checked
+        std::span<const Piece> pieces;  ///< the bytes behind the header; valid until the next call of next()
+        std::uint32_t length_bytes;     ///< their sum, 14 or more; padding to 60 is the transmitter's
+    };
+
+    /// What becomes of the chains that the guest queues.
+    enum class Mode {
+        send,
+        discard,  ///< the front-end disabled the ring but wants it drained (vhost-user, "Ring states")
+    };
+
+    /// `most_frame_bytes` is the longest frame accepted, without header.
+    TransmitQueue(const GuestMemory& memory, DeviceRing ring, std::uint32_t most_frame_bytes, Mode mode,
+                  TransmitCounters& counters);
+
+    /// The next frame, or none now. Malformed ones are dropped and counted on the way, at most 64 in a call, so none
+    /// does not prove an empty ring: ask has_frames() before sleeping.
+    std::optional<Frame> next() noexcept;
+
+    /// Completes the `frames` that were given out longest ago; the driver sees it with the next publish().
+    void complete_oldest(std::size_t frames) noexcept;
+
+    /// Shows the driver what was completed: one store of used.idx, at most one eventfd write.
+    void publish() noexcept;
+
+    /// Frames given out and not completed.
+    std::size_t in_flight() const { return in_flight_; }
+    /// Forgets what is in flight: the ring stands where the driver saw it complete, and would give the same frames out
+    /// again. For a stop.
+    void roll_back() noexcept;
+
+    bool has_frames() const noexcept { return ring_.has_waiting(); }
+    /// Whether the driver should kick when it queues frames; look at has_frames() again after saying yes.
+    void want_kicks(bool wanted) noexcept { ring_.want_kicks(wanted); }
+    /// -1: the front-end gave none and the ring must be polled.
+    int kick_descriptor() const { return ring_.kick_descriptor(); }
+    /// Reads the kick eventfd; at most once a loop, however often the guest kicks.
+    void drain_kick() noexcept;
+
+    bool broken() const { return ring_.broken(); }
+    const TransmitCounters& counters() const { return counters_; }
+    DeviceRing& ring() { return ring_; }
+
+private:
+    /// A chain that was taken. Dropped ones wait here for their turn, as everything completes in order.
+    struct Taken {
+        std::uint16_t head;
+        bool dropped;
+        std::uint32_t length_bytes;
+        std::uint64_t TransmitCounters::* reason;  ///< of the drop
+    };
+
+    const GuestMemory& memory_;
+    DeviceRing ring_;
+    std::uint32_t most_frame_bytes_;
+    Mode mode_;
+    TransmitCounters& counters_;
+    std::vector<Taken> taken_;  ///< by ring position
+    std::size_t in_flight_ = 0;
+    std::array<Piece, most_pieces> pieces_;
+};
+
+}  // namespace vitrine::virtio
