@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "driver/register.hpp"
@@ -46,12 +47,14 @@ enum class MailboxApi : std::uint32_t { v1_0 = 0, v1_1 = 2, v1_2 = 3, v1_3 = 4 }
 /// How much multicast the PF lets through to us. Ordered: each mode contains the one before.
 enum class ReceiveMode : std::uint32_t { none = 0, multicast_hashes = 1, all_multicast = 2, promiscuous = 3 };
 
+using MacAddress = std::array<std::uint8_t, 6>;
+
 inline constexpr std::size_t most_multicast_hashes = 30;
 
 /// Which 12 of the last 16 address bits the PF's multicast filter looks at (82599 data sheet, 8.2.3.7.1, MO).
 enum class MulticastFilter : std::uint32_t { bits_47_36 = 0, bits_46_35 = 1, bits_45_34 = 2, bits_43_32 = 3 };
 
-constexpr std::uint16_t multicast_hash(const std::array<std::uint8_t, 6>& address, MulticastFilter filter) {
+constexpr std::uint16_t multicast_hash(const MacAddress& address, MulticastFilter filter) {
     constexpr std::array<unsigned, 4> low_bit{4, 3, 2, 0};
     const unsigned last_16_bits = address[4] | (unsigned{address[5]} << 8);
     return (last_16_bits >> low_bit[static_cast<std::size_t>(filter)]) & 0xfff;
