@@ -97,16 +97,15 @@ running() {
 
 # stop NAME: asks it to end, insists after 10 s, and returns its exit status.
 stop() {
-    local process=${child[$1]:-} guard
+    local process=${child[$1]:-} deadline=$((SECONDS + 10))
     [[ -n $process ]] || return 0
     unset "child[$1]"
     kill -TERM "$process" 2>/dev/null || true
-    (sleep 10 && kill -KILL "$process") 2>/dev/null &
-    guard=$!
-    local status=0
-    wait "$process" 2>/dev/null || status=$?
-    kill "$guard" 2>/dev/null || true
-    return "$status"
+    while kill -0 "$process" 2>/dev/null; do
+        ((SECONDS < deadline)) || kill -KILL "$process" 2>/dev/null || true
+        sleep 0.05
+    done
+    wait "$process" 2>/dev/null
 }
 
 # finish NAME SECONDS: waits for a process that ends by itself; fails the test if it hangs or fails.
