@@ -96,6 +96,7 @@ private:
     std::uint32_t next_report_ = 0;
     std::uint32_t oldest_report_ = 0;
     unsigned frames_since_report_ = 0;
+    bool has_context_ = false;  // lost when the queue stops
     Counters counters_;
 };
 

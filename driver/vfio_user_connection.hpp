@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,11 +35,10 @@ public:
                std::size_t least_bytes, std::size_t most_bytes);
 
     int descriptor() const { return socket_.get(); }
-    const std::chrono::milliseconds& limit() const { return limit_; }
 
 private:
-    Reply exchange(const std::string& attempt, std::span<const std::byte> message, std::span<const int> descriptors,
-                   std::size_t least_bytes, std::size_t most_bytes, int& refusal);
+    Reply exchange(const mem::vfio_user::Header& request, std::span<const std::byte> message,
+                   std::span<const int> descriptors, std::size_t least_bytes, std::size_t most_bytes, int& refusal);
 
     mem::FileDescriptor socket_;
     std::chrono::milliseconds limit_;

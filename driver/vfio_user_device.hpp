@@ -12,6 +12,7 @@
 #include "mem/address.hpp"
 #include "mem/file_descriptor.hpp"
 #include "mem/mapping.hpp"
+#include "mem/vfio_user.hpp"
 
 namespace vitrine::driver {
 
@@ -37,7 +38,7 @@ public:
 
     Doorbell doorbell(std::uint32_t offset);
     /// Whether ring tails are stores to shared memory rather than messages.
-    bool has_mapped_tails() const { return !areas_.empty(); }
+    bool has_mapped_tails() const { return !tails_.empty(); }
 
     void map_dma(mem::Iova iova, const DmaMemory& memory, DmaAccess access);
     void unmap_dma(mem::Iova iova, std::size_t bytes);
@@ -47,8 +48,8 @@ public:
     int descriptor() const { return connection_.descriptor(); }
 
 private:
-    struct Area {
-        std::uint64_t offset;
+    struct Tails {
+        std::uint64_t offset;  // in BAR0
         mem::Mapping mapping;
     };
 
@@ -56,12 +57,13 @@ private:
     void check_is_pci_function();
     VfioUserConnection::Reply region_info(std::uint32_t region, std::uint32_t most_bytes);
     void open_bar0();
-    void map_areas(const VfioUserConnection::Reply& reply);
+    void map_tails(const VfioUserConnection::Reply& reply, const mem::vfio_user::RegionInfo& info);
     void read_region(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out);
     void write_region(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> bytes);
 
     VfioUserConnection connection_;
-    std::vector<Area> areas_;  // of BAR0
+    std::size_t most_descriptors_ = 1;  // what a server takes in one message that says nothing about it
+    std::vector<Tails> tails_;
 };
 
 static_assert(Device<VfioUserDevice>);

@@ -1,0 +1,95 @@
+#include "driver/rx_ring.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cassert>
+#include <cerrno>
+#include <string>
+
+#include "driver/failure.hpp"
+
+namespace vitrine::driver {
+
+RxRing::RxRing(std::span<RxDescriptor> slots, Doorbell tail, mem::PagePool& pool)
+    : slots_(slots),
+      pages_(slots.size()),
+      pool_(pool),
+      tail_(tail),
+      buffer_bytes_(packet_buffer_kib(pool.page_bytes()) * 1024) {
+    assert(std::has_single_bit(slots.size()));
+    std::ranges::fill(slots_, RxDescriptor{});  // nothing is done until it was armed
+}
+
+void RxRing::fill() {
+    assert(!filled_);
+    if (pool_.available() < mask())
+        fail(ENOMEM, "fill the receive ring: " + std::to_string(mask()) + " packet pages needed, " +
+                         std::to_string(pool_.available()) + " free");
+    next_ = 0;
+    for (std::uint32_t slot = 0; slot < mask(); ++slot) arm(slot);
+    filled_ = true;
+    tail_.ring(mask());
+}
+
+std::size_t RxRing::receive(std::span<Packet> out) noexcept {
+    const std::size_t limit = std::min(out.size(), pool_.available());
+    std::size_t count = 0;
+    for (; count < limit; ++count) {
+        const std::uint32_t slot = next_ & mask();
+        const RxDone word = done(slot);
+        if (!word.get(RxDone::done)) break;
+        const auto length_bytes = static_cast<std::uint32_t>(word.get(RxDone::length_bytes));
+        const bool end_of_packet = word.get(RxDone::end_of_packet) != 0;
+        const bool bad = length_bytes == 0 || length_bytes > buffer_bytes_;
+        counters_.bad_descriptors += bad;
+        pool_.pass(pages_[slot], mem::Holder::nic, mem::Holder::device);
+        out[count] = {.page = pages_[slot],
+                      .length_bytes = static_cast<std::uint16_t>(bad ? 0 : length_bytes),
+                      .end_of_packet = end_of_packet,
+                      .error = bad || (end_of_packet && word.get(RxDone::mac_error) != 0)};
+        arm((next_ + mask()) & mask());  // the spare slot just behind us
+        ++next_;
+    }
+    if (count != 0)
+        tail_.ring((next_ + mask()) & mask());
+    else
+        tail_.settle();
+    counters_.pool_empty += count < out.size() && count == limit && done(next_ & mask()).get(RxDone::done) != 0;
+    return count;
+}
+
+bool RxRing::backlog_at_least(std::size_t packets) const noexcept {
+    if (packets == 0) return true;
+    if (packets > mask()) return false;
+    return done((next_ + static_cast<std::uint32_t>(packets) - 1) & mask()).get(RxDone::done) != 0;
+}
+
+std::size_t RxRing::release() noexcept {
+    if (!filled_) return 0;
+    std::size_t lost_frames = 0;
+    for (std::uint32_t offset = 0; offset < mask(); ++offset) {
+        const std::uint32_t slot = (next_ + offset) & mask();
+        const RxDone word = done(slot);
+        lost_frames += word.get(RxDone::done) != 0 && word.get(RxDone::end_of_packet) != 0;
+        pool_.give(pages_[slot]);
+    }
+    std::ranges::fill(slots_, RxDescriptor{});
+    filled_ = false;
+    return lost_frames;
+}
+
+RxDone RxRing::done(std::uint32_t slot) const noexcept {
+    // One load carries both DD and length; acquire keeps reads of the payload behind it.
+    return RxDone{{std::atomic_ref(slots_[slot].done).load(std::memory_order_acquire)}};
+}
+
+void RxRing::arm(std::uint32_t slot) noexcept {
+    const mem::PageId page = pool_.take(mem::Holder::nic);
+    pages_[slot] = page;
+    // Relaxed: the tail write behind publishes both. The word with DD must be clear before the NIC gets the slot.
+    std::atomic_ref(slots_[slot].page_iova).store(pool_.iova(page).raw, std::memory_order_relaxed);
+    std::atomic_ref(slots_[slot].done).store(0, std::memory_order_relaxed);
+}
+
+}  // namespace vitrine::driver
