@@ -13,17 +13,22 @@ struct CounterName {
     std::uint64_t Counters::* value;
 };
 
-/// One receive ring; survives the ring's stops and starts. Written by the poll thread alone.
-struct ReceiveCounters {
-    std::uint64_t frames = 0;
-    std::uint64_t bytes = 0;             ///< of frames, without virtio_net_hdr
-    std::uint64_t elements = 0;          ///< guest buffers used
-    std::uint64_t rx_no_buffer = 0;      ///< frames that found too few guest buffers
-    std::uint64_t rx_oversize = 0;       ///< frames that the buffers of this ring can never hold
+/// What every ring counts. Written by the poll thread alone.
+struct RingCounters {
+    std::uint64_t kicks = 0;
     std::uint64_t calls = 0;             ///< interrupts sent
     std::uint64_t calls_suppressed = 0;  ///< publications that the driver did not want to hear of
-    std::uint64_t kicks = 0;
     std::uint64_t ring_broken = 0;
+};
+
+/// One receive ring; survives the ring's stops and starts. Written by the poll thread alone.
+struct ReceiveCounters : RingCounters {
+    std::uint64_t frames = 0;
+    std::uint64_t bytes = 0;           ///< of frames, without virtio_net_hdr
+    std::uint64_t elements = 0;        ///< guest buffers used
+    std::uint64_t rx_no_buffer = 0;    ///< frames that found too few guest buffers
+    std::uint64_t rx_oversize = 0;     ///< frames that the buffers of this ring can never hold
+    std::uint64_t rx_broken_ring = 0;  ///< frames for a ring that is broken
 
     static constexpr auto names = std::to_array<CounterName<ReceiveCounters>>({
         {"frames", &ReceiveCounters::frames},
@@ -31,17 +36,18 @@ struct ReceiveCounters {
         {"elements", &ReceiveCounters::elements},
         {"rx_no_buffer", &ReceiveCounters::rx_no_buffer},
         {"rx_oversize", &ReceiveCounters::rx_oversize},
+        {"rx_broken_ring", &ReceiveCounters::rx_broken_ring},
+        {"kicks", &ReceiveCounters::kicks},
         {"calls", &ReceiveCounters::calls},
         {"calls_suppressed", &ReceiveCounters::calls_suppressed},
-        {"kicks", &ReceiveCounters::kicks},
         {"ring_broken", &ReceiveCounters::ring_broken},
     });
 };
 
 /// One transmit ring; survives the ring's stops and starts. Written by the poll thread alone.
-/// Every chain that the driver got back is in `frames` or in exactly one of the drops.
-struct TransmitCounters {
-    std::uint64_t frames = 0;          ///< completed after next() had given them out
+/// Every chain that the driver gets back is in `frames` or in exactly one of the drops.
+struct TransmitCounters : RingCounters {
+    std::uint64_t frames = 0;          ///< given out by next() and completed
     std::uint64_t bytes = 0;           ///< of those, without virtio_net_hdr
     std::uint64_t tx_bad_chain = 0;    ///< device-writable descriptor, or address outside guest memory
     std::uint64_t tx_bad_header = 0;   ///< shorter than a header, or asks for offloads that were not negotiated
@@ -49,10 +55,6 @@ struct TransmitCounters {
     std::uint64_t tx_oversize = 0;     ///< longer than the MTU and a tagged Ethernet header
     std::uint64_t tx_many_pieces = 0;  ///< more pieces than a frame may have
     std::uint64_t tx_disabled = 0;     ///< drained from a ring that the front-end disabled
-    std::uint64_t calls = 0;
-    std::uint64_t calls_suppressed = 0;
-    std::uint64_t kicks = 0;
-    std::uint64_t ring_broken = 0;
 
     static constexpr auto names = std::to_array<CounterName<TransmitCounters>>({
         {"frames", &TransmitCounters::frames},
@@ -63,9 +65,9 @@ struct TransmitCounters {
         {"tx_oversize", &TransmitCounters::tx_oversize},
         {"tx_many_pieces", &TransmitCounters::tx_many_pieces},
         {"tx_disabled", &TransmitCounters::tx_disabled},
+        {"kicks", &TransmitCounters::kicks},
         {"calls", &TransmitCounters::calls},
         {"calls_suppressed", &TransmitCounters::calls_suppressed},
-        {"kicks", &TransmitCounters::kicks},
         {"ring_broken", &TransmitCounters::ring_broken},
     });
 };

@@ -17,7 +17,7 @@ namespace vitrine::virtio {
 
 /// What the guest is offered. Fixed for the life of the VM: a front-end takes it for granted after a reconnect.
 struct DeviceConfig {
-    std::array<std::uint8_t, 6> mac;
+    std::array<std::uint8_t, 6> mac{};
     std::uint16_t mtu = 1500;
     unsigned pairs = 1;
     bool link_up = true;
@@ -28,7 +28,7 @@ struct DeviceConfig {
 struct Vring {
     std::uint32_t entries = 0;
     std::optional<vhost_user::VringAddress> address;
-    std::uint16_t base = 0;  ///< SET_VRING_BASE; noted, not used: a ring starts at used.idx
+    std::optional<std::uint16_t> base;  ///< SET_VRING_BASE until the ring starts; only compared, never used
     mem::FileDescriptor kick;
     mem::FileDescriptor call;
     mem::FileDescriptor error;
@@ -36,34 +36,35 @@ struct Vring {
     bool enabled = false;
 };
 
-/// The virtio-net device: the offer, what the connected front-end made of it, and the queues that run.
+/// The virtio-net device: the offer, what the connected front-end made of it, and the queues that run. Ring 2p is
+/// the receive ring of pair p, ring 2p + 1 its transmit ring.
 ///
-/// receive() and transmit() are the poll thread's; everything else is the control thread's, and whatever changes a
-/// queue or memory is called while the poll thread stands still (Session sees to that).
+/// receive() and transmit() are for the poll thread. Everything else is for the control thread, and what changes
+/// queues or memory is called while the poll thread stands still: Session sees to that.
 class Device {
 public:
+    /// `config.pairs` is 1..128: SET_VRING_KICK has eight bits for the ring.
     explicit Device(const DeviceConfig& config);
+    Device(const Device&) = delete;  // queues refer to our memory and counters
+    Device& operator=(const Device&) = delete;
 
     const DeviceConfig& config() const { return config_; }
     std::uint64_t offered_features() const;
     static std::uint64_t offered_protocol_features();
     NetConfig config_space() const;
-    unsigned rings() const { return static_cast<unsigned>(vrings_.size()); }
 
     /// The queues of a pair; nullptr while the ring does not run.
-    ReceiveQueue* receive(unsigned pair) noexcept;
-    TransmitQueue* transmit(unsigned pair) noexcept;
+    ReceiveQueue* receive(unsigned pair) noexcept { return receive_[pair] ? &*receive_[pair] : nullptr; }
+    TransmitQueue* transmit(unsigned pair) noexcept { return transmit_[pair] ? &*transmit_[pair] : nullptr; }
 
+    /// Counters live as long as the device; those of rings are the poll thread's.
     const ReceiveCounters& receive_counters(unsigned pair) const { return receive_counters_[pair]; }
     const TransmitCounters& transmit_counters(unsigned pair) const { return transmit_counters_[pair]; }
-    SessionCounters& session_counters() { return session_counters_; }
     const SessionCounters& session_counters() const { return session_counters_; }
+    SessionCounters& session_counters() { return session_counters_; }
 
     GuestMemory& memory() { return memory_; }
     const GuestMemory& memory() const { return memory_; }
-    const Vring& vring(unsigned ring) const { return vrings_[ring]; }
-    Vring& vring(unsigned ring) { return vrings_[ring]; }
-    bool running(unsigned ring) const;
 
     std::uint64_t features() const { return features_; }
     void set_features(std::uint64_t features) { features_ = features; }
@@ -72,22 +73,25 @@ public:
     std::uint64_t status() const { return status_; }
     void set_status(std::uint64_t status) { status_ = status; }
 
-    /// Starts the ring if its state calls for it (started, enabled or to be drained, and all of it in guest memory)
-    /// and it does not run. False when it should run and its memory is not there.
+    unsigned rings() const { return static_cast<unsigned>(vrings_.size()); }
+    Vring& vring(unsigned ring) { return vrings_[ring]; }
+    const Vring& vring(unsigned ring) const { return vrings_[ring]; }
+    bool running(unsigned ring) const;
+    /// Starts the ring when its state asks for it. False: it asks, but the ring is not in guest memory.
     bool start(unsigned ring);
-    /// Stops the ring. What is in flight is forgotten: drain first.
+    /// Stops the ring if it runs. What is in flight would come again at the next start: drain first.
     void stop(unsigned ring) noexcept;
     /// Passes the ring's eventfds on to its queue, if it runs.
     void refresh_events(unsigned ring) noexcept;
-    /// used.idx as we left it: the answer to GET_VRING_BASE.
-    std::uint16_t used_index(unsigned ring) const { return used_index_[ring]; }
+    /// used.idx as the ring stands or stood: the answer to GET_VRING_BASE.
+    std::uint16_t used_index(unsigned ring) const;
+    void set_used_index(unsigned ring, std::uint16_t index) { used_index_[ring] = index; }
 
-    /// Back to unconnected: rings, memory, features. All rings are stopped.
-    void forget_front_end();
-    /// Back to unused by the guest (RESET_DEVICE, status 0), still connected. All rings are stopped.
-    void reset(bool disable_rings);
+    /// Forgets the front-end, all rings being stopped.
+    void disconnect();
 
 private:
+    static bool receives(unsigned ring) { return ring % 2 == 0; }
     bool should_run(unsigned ring) const;
     std::optional<RingMemory> translate(const Vring& vring) const;
 

@@ -1,15 +1,18 @@
 #pragma once
 
+#include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "mem/address.hpp"
+#include "virtio/counters.hpp"
 #include "virtio/guest_memory.hpp"
 #include "virtio/split_ring.hpp"
 
 namespace vitrine::virtio {
 
-/// Where one split ring lies in our address space, translated and checked when the ring starts.
+/// Where one split ring lies in our address space: translated, aligned, each part inside one region.
 struct RingMemory {
     std::uint16_t entries;
     std::byte* descriptors;
@@ -36,27 +39,42 @@ struct RingFeatures {
 /// guest memory. Everything that the guest can write is read once into a local. Poll thread.
 class DeviceRing {
 public:
-    DeviceRing(const GuestMemory& memory, RingMemory where, RingFeatures features, RingEvents events);
+    DeviceRing(const GuestMemory& memory, RingMemory where, RingFeatures features, RingEvents events,
+               RingCounters& counters) noexcept;
 
     std::uint16_t entries() const { return where_.entries; }
     bool broken() const { return broken_; }
-    /// Position of the next chain to take, and of the next to give back.
+    /// Position of the next chain to take, and of the next to give back. They run through all 16 bits.
     std::uint16_t next() const { return next_; }
     std::uint16_t used() const { return used_; }
 
-    /// How many chains wait from next() on. Looks at avail.idx only when fewer than `wanted` are known to wait.
-    /// Breaks the ring when the driver claims more than the ring holds.
-    std::uint16_t waiting(std::uint16_t wanted) noexcept;
-    /// True when avail.idx has moved beyond what was taken. Never breaks the ring.
-    bool has_waiting() const noexcept;
+    /// How many chains wait from next() on. Looks at avail.idx only when fewer than `wanted` are known to wait, and
+    /// breaks the ring when the driver claims more than it can hold.
+    std::uint16_t waiting(std::uint16_t wanted) noexcept {
+        if (broken_) return 0;
+        const auto known = static_cast<std::uint16_t>(available_ - next_);
+        if (known >= wanted) return known;
+        // Acquire: heads and descriptors are read after the index that covers them.
+        const std::uint16_t index = load_available_index(std::memory_order_acquire);
+        const auto outstanding = static_cast<std::uint16_t>(index - used_);
+        const auto taken = static_cast<std::uint16_t>(next_ - used_);
+        if (outstanding > where_.entries || outstanding < taken) {
+            break_ring();
+            return 0;
+        }
+        available_ = index;
+        return static_cast<std::uint16_t>(outstanding - taken);
+    }
+    /// True when the driver has moved avail.idx beyond what was taken.
+    bool has_waiting() const noexcept { return !broken_ && load_available_index(std::memory_order_acquire) != next_; }
 
     enum class Walk {
         complete,
-        refused,  ///< the visitor said no; the chain's head is good and can be given back
-        broken,   ///< the chain is no chain: the ring is broken now
+        refused,  ///< the visitor said no; the head is good and can be given back
+        broken,   ///< this is no chain, and the ring is broken now
     };
-    /// Reads the chain at `position` (one that waits) and hands a private copy of each descriptor to `visit`, which
-    /// returns false to refuse the chain. Visits at most entries() descriptors.
+    /// Reads the chain at `position`, which waits, and hands a private copy of each descriptor to `visit`; that
+    /// returns false to refuse the chain. At most entries() descriptors are visited (2.7.5, 2.7.5.3.1).
     template <class Visit>
     Walk walk(std::uint16_t position, std::uint16_t& head, Visit&& visit) noexcept;
 
@@ -65,39 +83,101 @@ public:
     /// Un-takes what was not given back.
     void roll_back() noexcept { next_ = used_; }
     /// Gives the oldest taken chain back; the driver sees it with the next publish().
-    void give_back(std::uint16_t head, std::uint32_t written_bytes) noexcept;
+    void give_back(std::uint16_t head, std::uint32_t written_bytes) noexcept {
+        const UsedElement element{head, written_bytes};
+        std::byte* const slot = where_.used + sizeof(RingHeader) + sizeof(UsedElement) * (used_ & mask());
+        __builtin_memcpy(slot, &element, sizeof(element));  // 4-byte aligned only
+        ++used_;
+    }
 
-    enum class Call { nothing_new, suppressed, sent };
     /// Shows the driver what was given back: one store of used.idx, at most one eventfd write.
-    Call publish() noexcept;
+    void publish() noexcept;
 
-    /// Says whether the driver should kick when it adds a chain. After saying yes look at has_waiting() again: what
-    /// was added in between comes without a kick.
+    /// Says whether the driver should kick when it adds a chain. After saying yes ask has_waiting() again: what was
+    /// added in between comes without a kick (2.7.10).
     void want_kicks(bool wanted) noexcept;
+    /// -1: the front-end gave none and the ring must be polled.
     int kick_descriptor() const { return events_.kick; }
-    /// Control thread, poll thread stands still.
-    void set_events(RingEvents events) { events_ = events; }
+    /// Reads the kick eventfd; call it at most once a loop, however often the guest kicks.
+    void drain_kick() noexcept;
+    /// Control thread, while the poll thread stands still.
+    void set_events(RingEvents events) noexcept { events_ = events; }
 
-    /// Stops the ring for good and tells the front-end.
+    /// Nothing moves from now on; the front-end hears of it through the error eventfd.
     void break_ring() noexcept;
 
 private:
     std::uint16_t mask() const { return static_cast<std::uint16_t>(where_.entries - 1); }
-    /// Reads descriptor `index` of a table once. The table is 8-byte aligned.
-    static Descriptor load_descriptor(std::byte* table, std::uint32_t index) noexcept;
-    std::uint16_t load_available(std::size_t offset) const noexcept;
-    void store_used(std::size_t offset, std::uint16_t value) noexcept;
+
+    static std::uint16_t load(std::byte* field, std::memory_order order) noexcept {
+        return std::atomic_ref(*reinterpret_cast<std::uint16_t*>(field)).load(order);
+    }
+    static void store(std::byte* field, std::uint16_t value, std::memory_order order) noexcept {
+        std::atomic_ref(*reinterpret_cast<std::uint16_t*>(field)).store(value, order);
+    }
+    std::uint16_t load_available_index(std::memory_order order) const noexcept {
+        return load(where_.available + offsetof(RingHeader, index), order);
+    }
+    /// One descriptor of an 8-byte aligned table, each half read once.
+    static Descriptor load_descriptor(std::byte* table, std::size_t index) noexcept {
+        auto* const words = reinterpret_cast<std::uint64_t*>(table + sizeof(Descriptor) * index);
+        struct Halves {
+            std::uint64_t low;
+            std::uint64_t high;
+        };
+        return std::bit_cast<Descriptor>(Halves{std::atomic_ref(words[0]).load(std::memory_order_relaxed),
+                                                std::atomic_ref(words[1]).load(std::memory_order_relaxed)});
+    }
     bool driver_wants_call(std::uint16_t before) const noexcept;
 
     const GuestMemory& memory_;
     RingMemory where_;
     RingFeatures features_;
     RingEvents events_;
-    std::uint16_t next_;
+    RingCounters& counters_;
     std::uint16_t used_;
+    std::uint16_t next_;
     std::uint16_t published_;
-    std::uint16_t available_;  ///< avail.idx as last read
+    std::uint16_t available_;  ///< avail.idx as last read and checked
     bool broken_ = false;
 };
+
+template <class Visit>
+DeviceRing::Walk DeviceRing::walk(std::uint16_t position, std::uint16_t& head, Visit&& visit) noexcept {
+    const auto no_chain = [this] {
+        break_ring();
+        return Walk::broken;
+    };
+    head = load(where_.available + sizeof(RingHeader) + 2u * (position & mask()), std::memory_order_relaxed);
+    std::byte* table = where_.descriptors;
+    std::uint64_t table_entries = where_.entries;
+    std::uint32_t index = head;
+    bool in_indirect_table = false;
+    bool accepted = true;
+    for (unsigned steps = 0; steps < where_.entries;) {
+        if (index >= table_entries) return no_chain();
+        const Descriptor descriptor = load_descriptor(table, index);
+        if (descriptor.flags & Descriptor::indirect) {
+            // 2.7.5.3.1: negotiated, a table of whole descriptors, at the end of the chain, not inside another table.
+            if (!features_.indirect || in_indirect_table || (descriptor.flags & Descriptor::has_next) ||
+                descriptor.length_bytes == 0 || descriptor.length_bytes % sizeof(Descriptor) != 0)
+                return no_chain();
+            const auto range = memory_.translate(mem::GuestPhys{descriptor.address}, descriptor.length_bytes);
+            // MISSING: the text gives an indirect table no alignment. Drivers allocate at least 8-byte aligned.
+            if (range.length_bytes != descriptor.length_bytes || std::bit_cast<std::uintptr_t>(range.host) % 8 != 0)
+                return no_chain();
+            table = range.host;
+            table_entries = descriptor.length_bytes / sizeof(Descriptor);
+            index = 0;
+            in_indirect_table = true;
+            continue;
+        }
+        ++steps;
+        accepted = accepted && visit(descriptor);
+        if (!(descriptor.flags & Descriptor::has_next)) return accepted ? Walk::complete : Walk::refused;
+        index = descriptor.next;
+    }
+    return no_chain();
+}
 
 }  // namespace vitrine::virtio

@@ -21,7 +21,7 @@ public:
         delivered,
         no_buffer,  ///< too few buffers for this frame now; none was used
         dropped,    ///< this ring's buffers can never hold the frame; none was used
-        broken,     ///< the ring is broken: nothing moves until the driver starts anew
+        broken,     ///< the ring is broken: nothing moves until the front-end starts it anew
     };
 
     /// Copies the header and the frame in `pieces` into one guest buffer or, when mergeable, as many as it takes.
@@ -29,7 +29,7 @@ public:
     Outcome deliver(std::span<const std::span<const std::byte>> pieces, NetHeader header) noexcept;
 
     /// Shows the driver what was delivered: one store of used.idx, at most one eventfd write.
-    void publish() noexcept;
+    void publish() noexcept { ring_.publish(); }
 
     /// True when the driver has posted buffers that are not used yet. A ring that never has any is an unused pair.
     bool has_buffers() const noexcept { return ring_.has_waiting(); }
@@ -38,11 +38,16 @@ public:
     /// -1: the front-end gave none and the ring must be polled.
     int kick_descriptor() const { return ring_.kick_descriptor(); }
     /// Reads the kick eventfd; at most once a loop, however often the guest kicks.
-    void drain_kick() noexcept;
+    void drain_kick() noexcept { ring_.drain_kick(); }
+
+    /// Nothing is ever in flight here: a frame is copied and given back at once.
+    void roll_back() noexcept {}
 
     bool broken() const { return ring_.broken(); }
     const ReceiveCounters& counters() const { return counters_; }
-    DeviceRing& ring() { return ring_; }
+    /// Position of the oldest chain that the driver has not got back: what GET_VRING_BASE answers.
+    std::uint16_t used_index() const { return ring_.used(); }
+    void set_events(RingEvents events) noexcept { ring_.set_events(events); }
 
 private:
     /// Guest memory that a frame may be written to.
@@ -53,11 +58,14 @@ private:
     /// One chain of the frame that is being delivered.
     struct Buffer {
         std::uint16_t head;
-        std::uint32_t length_bytes;
+        std::uint64_t length_bytes;
     };
 
-    /// Walks the chain at `position` and adds its memory to segments_; its length in `buffer`.
-    DeviceRing::Walk add_buffer(std::uint16_t position, Buffer& buffer) noexcept;
+    /// Takes buffers for `bytes`, or none.
+    Outcome gather(std::size_t bytes) noexcept;
+    /// Reads one more waiting chain into segments_ and buffers_.
+    Outcome add_buffer() noexcept;
+    /// Spreads header and frame over segments_, which hold them.
     void copy(const NetHeader& header, std::span<const std::span<const std::byte>> pieces) noexcept;
 
     const GuestMemory& memory_;

@@ -1,16 +1,19 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <functional>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "mem/file_descriptor.hpp"
 #include "mem/handover.hpp"
 #include "virtio/device.hpp"
+#include "virtio/message.hpp"
 
 namespace vitrine::virtio {
 
@@ -42,22 +45,57 @@ public:
     /// message that has begun. False: the connection is over.
     bool handle_message();
     int descriptor() const { return socket_.get(); }
-    /// Name of the counter of the last refusal; empty when there was none.
-    std::string_view last_refusal() const;
+    /// The last request that was refused and why, for the log; empty when there was none.
+    const std::string& last_refusal() const { return last_refusal_; }
 
     static constexpr std::chrono::milliseconds message_limit{1000};
 
 private:
-    /// Which counter a refusal is.
+    /// The counter of a refusal.
     using Reason = std::uint64_t SessionCounters::*;
     /// Empty: acknowledge if asked. Else the payload of the reply.
     using Answer = std::expected<std::vector<std::byte>, Reason>;
 
-    struct Message;
-    struct Rule;
-    static const Rule* rule_for(std::uint32_t request);
+    /// What a request must look like, and who serves it.
+    struct Rule {
+        vhost_user::Request request;
+        std::string_view name;
+        Answer (Session::*handler)(Message&);
+        std::size_t least_bytes;
+        std::size_t most_bytes;
+        std::size_t most_descriptors;
+        std::uint64_t protocol_feature;  ///< that must be negotiated; 0 is none
+    };
+    static const std::array<Rule, 24> rules;
+    static const Rule* find_rule(std::uint32_t request);
 
+    bool receive(Message& message);
     Answer serve(Message& message);
+    bool reply(const Message& message, const Answer& answer);
+    void note_refusal(const Message& message, Reason reason, std::string_view detail = {});
+
+    /// Inside a hold: the ring stands still, nothing of it in flight.
+    void stop_ring(unsigned ring);
+    /// Returns how many ran.
+    unsigned stop_rings();
+    /// Inside a hold: starts what should run and does not; returns how many. Rings whose memory is missing stay down
+    /// until it comes.
+    unsigned start_rings();
+    void count_lost_rings(unsigned stopped, unsigned started);
+    /// Tells the program of a new region; the poll thread runs.
+    void announce(const GuestRegion& region);
+    /// Stops the ring inside a hold, changes it, and starts it again if it then should run.
+    template <class Change>
+    Answer change_ring(unsigned ring, Change change);
+    /// The ring index of a payload that starts with one, checked.
+    std::expected<unsigned, Reason> ring_of(const Message& message) const;
+    /// Ring and eventfd (perhaps none) of SET_VRING_KICK and its like.
+    struct RingFile {
+        unsigned ring;
+        mem::FileDescriptor file;
+    };
+    std::expected<RingFile, Reason> ring_file_of(Message& message) const;
+
     Answer get_features(Message&);
     Answer set_features(Message&);
     Answer set_owner(Message&);
@@ -86,7 +124,7 @@ private:
     mem::FileDescriptor socket_;
     Device& device_;
     Hooks hooks_;
-    Reason last_refusal_ = nullptr;
+    std::string last_refusal_;
 };
 
 }  // namespace vitrine::virtio

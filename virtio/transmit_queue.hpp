@@ -50,7 +50,7 @@ public:
     void complete_oldest(std::size_t frames) noexcept;
 
     /// Shows the driver what was completed: one store of used.idx, at most one eventfd write.
-    void publish() noexcept;
+    void publish() noexcept { ring_.publish(); }
 
     /// Frames given out and not completed.
     std::size_t in_flight() const { return in_flight_; }
@@ -64,20 +64,32 @@ public:
     /// -1: the front-end gave none and the ring must be polled.
     int kick_descriptor() const { return ring_.kick_descriptor(); }
     /// Reads the kick eventfd; at most once a loop, however often the guest kicks.
-    void drain_kick() noexcept;
+    void drain_kick() noexcept { ring_.drain_kick(); }
 
     bool broken() const { return ring_.broken(); }
     const TransmitCounters& counters() const { return counters_; }
-    DeviceRing& ring() { return ring_; }
+    /// Position of the oldest chain that the driver has not got back: what GET_VRING_BASE answers.
+    std::uint16_t used_index() const { return ring_.used(); }
+    void set_events(RingEvents events) noexcept { ring_.set_events(events); }
 
 private:
+    /// The counter of a drop.
+    using Reason = std::uint64_t TransmitCounters::*;
     /// A chain that was taken. Dropped ones wait here for their turn, as everything completes in order.
     struct Taken {
         std::uint16_t head;
-        bool dropped;
         std::uint32_t length_bytes;
-        std::uint64_t TransmitCounters::* reason;  ///< of the drop
+        Reason drop;  ///< nullptr: given out as a frame
     };
+
+    /// Reads the chain at next() into `frame` and says why it must be dropped (nullptr: it is good). The ring may be
+    /// broken afterwards.
+    Reason read(std::uint16_t& head, Frame& frame) noexcept;
+    /// Copies the header from the front of pieces_ and returns the pieces behind it.
+    std::span<const Piece> split_header(std::size_t pieces, NetHeader& header) noexcept;
+    /// Gives dropped chains back up to the oldest frame in flight.
+    void complete_dropped() noexcept;
+    Taken& taken(std::uint16_t position) { return taken_[position & (taken_.size() - 1)]; }
 
     const GuestMemory& memory_;
     DeviceRing ring_;
@@ -86,7 +98,7 @@ private:
     TransmitCounters& counters_;
     std::vector<Taken> taken_;  ///< by ring position
     std::size_t in_flight_ = 0;
-    std::array<Piece, most_pieces> pieces_;
+    std::array<Piece, most_pieces + sizeof(NetHeader)> pieces_;  ///< a header may come byte by byte
 };
 
 }  // namespace vitrine::virtio

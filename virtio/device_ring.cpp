@@ -1,0 +1,62 @@
+#include "virtio/device_ring.hpp"
+
+#include "mem/file_descriptor.hpp"
+
+namespace vitrine::virtio {
+
+DeviceRing::DeviceRing(const GuestMemory& memory, RingMemory where, RingFeatures features, RingEvents events,
+                       RingCounters& counters) noexcept
+    : memory_(memory),
+      where_(where),
+      features_(features),
+      events_(events),
+      counters_(counters),
+      used_(load(where.used + offsetof(RingHeader, index), std::memory_order_relaxed)),
+      next_(used_),
+      published_(used_),
+      available_(used_) {}
+
+void DeviceRing::publish() noexcept {
+    if (used_ == published_) return;
+    const std::uint16_t before = published_;
+    published_ = used_;
+    // Release: the elements, and the frames behind them, are there before the index says so.
+    store(where_.used + offsetof(RingHeader, index), used_, std::memory_order_release);
+    // Our index must be visible before we read the driver's wish, else both sides could wait for each other (2.7.7.2).
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (events_.call >= 0 && driver_wants_call(before)) {
+        mem::signal_event(events_.call);
+        ++counters_.calls;
+    } else {
+        ++counters_.calls_suppressed;
+    }
+}
+
+bool DeviceRing::driver_wants_call(std::uint16_t before) const noexcept {
+    if (!features_.event_index)
+        return (load(where_.available, std::memory_order_relaxed) & available_no_interrupt) == 0;
+    const std::uint16_t event = load(where_.available + used_event_offset(where_.entries), std::memory_order_relaxed);
+    return passes_event(event, used_, before);
+}
+
+void DeviceRing::want_kicks(bool wanted) noexcept {
+    if (!features_.event_index)
+        store(where_.used, wanted ? 0 : used_no_notify, std::memory_order_relaxed);
+    else if (wanted)  // left alone it asks for nothing more: the driver has passed it
+        store(where_.used + available_event_offset(where_.entries), next_, std::memory_order_relaxed);
+    // The wish must be visible before the caller looks at avail.idx again (2.7.10).
+    if (wanted) std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void DeviceRing::drain_kick() noexcept {
+    if (events_.kick >= 0 && mem::drain_event(events_.kick)) ++counters_.kicks;
+}
+
+void DeviceRing::break_ring() noexcept {
+    if (broken_) return;
+    broken_ = true;
+    ++counters_.ring_broken;
+    if (events_.error >= 0) mem::signal_event(events_.error);
+}
+
+}  // namespace vitrine::virtio

@@ -1,0 +1,122 @@
+#include "virtio/receive_queue.hpp"
+
+#include <cstring>
+
+namespace vitrine::virtio {
+
+namespace {
+
+/// Pieces of guest memory that one frame may fill: enough for 9018 bytes in buffers of 12.
+constexpr std::size_t most_segments = 1024;
+
+}  // namespace
+
+ReceiveQueue::ReceiveQueue(const GuestMemory& memory, DeviceRing ring, bool mergeable, ReceiveCounters& counters)
+    : memory_(memory), ring_(ring), mergeable_(mergeable), counters_(counters) {
+    segments_.reserve(most_segments);
+    buffers_.reserve(ring_.entries());
+}
+
+ReceiveQueue::Outcome ReceiveQueue::deliver(std::span<const std::span<const std::byte>> pieces,
+                                            NetHeader header) noexcept {
+    std::size_t frame_bytes = 0;
+    for (const auto& piece : pieces) frame_bytes += piece.size();
+
+    const Outcome outcome = gather(sizeof(NetHeader) + frame_bytes);
+    switch (outcome) {
+        case Outcome::delivered:
+            break;
+        case Outcome::no_buffer:
+            ++counters_.rx_no_buffer;
+            return outcome;
+        case Outcome::dropped:
+            ++counters_.rx_oversize;
+            return outcome;
+        case Outcome::broken:
+            ++counters_.rx_broken_ring;
+            return outcome;
+    }
+
+    header.buffers = static_cast<std::uint16_t>(buffers_.size());
+    copy(header, pieces);
+    std::size_t left = sizeof(NetHeader) + frame_bytes;
+    for (const Buffer& buffer : buffers_) {
+        const std::size_t written = left < buffer.length_bytes ? left : buffer.length_bytes;
+        ring_.give_back(buffer.head, static_cast<std::uint32_t>(written));
+        left -= written;
+    }
+    ++counters_.frames;
+    counters_.bytes += frame_bytes;
+    counters_.elements += buffers_.size();
+    return outcome;
+}
+
+ReceiveQueue::Outcome ReceiveQueue::gather(std::size_t bytes) noexcept {
+    segments_.clear();
+    buffers_.clear();
+    const std::size_t most_buffers = mergeable_ ? ring_.entries() : 1;
+    for (std::size_t gathered = 0; gathered < bytes;) {
+        if (buffers_.size() == most_buffers) return Outcome::dropped;
+        const auto wanted = static_cast<std::uint16_t>(buffers_.size() + 1);
+        if (ring_.waiting(wanted) < wanted) return ring_.broken() ? Outcome::broken : Outcome::no_buffer;
+        if (const Outcome outcome = add_buffer(); outcome != Outcome::delivered) return outcome;
+        gathered += buffers_.back().length_bytes;
+    }
+    ring_.take(static_cast<std::uint16_t>(buffers_.size()));
+    return Outcome::delivered;
+}
+
+ReceiveQueue::Outcome ReceiveQueue::add_buffer() noexcept {
+    bool room = true;
+    std::uint64_t length_bytes = 0;
+    const auto add = [&](const Descriptor& descriptor) {
+        if (!(descriptor.flags & Descriptor::device_writes)) return false;
+        for (std::uint64_t offset = 0; offset < descriptor.length_bytes;) {
+            const auto range =
+                memory_.translate(mem::GuestPhys{descriptor.address + offset}, descriptor.length_bytes - offset);
+            if (range.length_bytes == 0) return false;
+            room = segments_.size() < most_segments;
+            if (!room) return false;
+            segments_.push_back({range.host, static_cast<std::uint32_t>(range.length_bytes)});
+            offset += range.length_bytes;
+        }
+        length_bytes += descriptor.length_bytes;
+        return true;
+    };
+    std::uint16_t head = 0;
+    const auto position = static_cast<std::uint16_t>(ring_.next() + buffers_.size());
+    const DeviceRing::Walk walk = ring_.walk(position, head, add);
+    if (walk == DeviceRing::Walk::broken) return Outcome::broken;
+    if (!room) return Outcome::dropped;
+    // Buffers of a merged frame are used back to back, so a bad one cannot be given back in between. And no driver
+    // posts one: read-only, outside its memory, or shorter than a header (VIRTIO 1.3, 5.1.6.3.1).
+    if (walk == DeviceRing::Walk::refused || length_bytes < sizeof(NetHeader)) {
+        ring_.break_ring();
+        return Outcome::broken;
+    }
+    buffers_.push_back({head, length_bytes});
+    return Outcome::delivered;
+}
+
+void ReceiveQueue::copy(const NetHeader& header, std::span<const std::span<const std::byte>> pieces) noexcept {
+    auto segment = segments_.begin();
+    std::size_t filled = 0;
+    const auto append = [&](std::span<const std::byte> from) {
+        while (!from.empty()) {
+            if (filled == segment->length_bytes) {
+                ++segment;
+                filled = 0;
+                continue;
+            }
+            const std::size_t room = segment->length_bytes - filled;
+            const std::size_t count = from.size() < room ? from.size() : room;
+            std::memcpy(segment->host + filled, from.data(), count);
+            filled += count;
+            from = from.subspan(count);
+        }
+    };
+    append(std::as_bytes(std::span(&header, 1)));
+    for (const auto& piece : pieces) append(piece);
+}
+
+}  // namespace vitrine::virtio
