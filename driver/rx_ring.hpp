@@ -49,6 +49,9 @@ public:
     /// Gives the pages of a disabled queue back to the pool. Returns how many finished frames were lost with them.
     std::size_t release() noexcept;
 
+    /// Pages that the NIC holds: all slots but the spare one, from fill() to release().
+    std::size_t armed() const noexcept { return filled_ ? slots_.size() - 1 : 0; }
+
     /// False while a tail write waits for room in the device's socket: do not sleep then.
     bool settled() const noexcept { return tail_.settled(); }
 

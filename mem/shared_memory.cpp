@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fstream>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
@@ -15,6 +16,10 @@ extern "C" {  // the header has neither this nor <stddef.h>
 
 namespace vitrine::mem {
 namespace {
+
+std::size_t small_page_bytes() {
+    return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
 
 std::size_t round_up(std::size_t bytes, std::size_t granule) {
     return (bytes + granule - 1) / granule * granule;
@@ -55,7 +60,7 @@ SharedMemory make_huge(const std::string& name, std::size_t bytes) {
 }
 
 SharedMemory make_small(const std::string& name, std::size_t bytes) {
-    const auto page_bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t page_bytes = small_page_bytes();
     const std::size_t total = round_up(bytes, page_bytes);
     FileDescriptor file(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (!file) throw_errno(name + ": memfd_create");
@@ -79,6 +84,23 @@ SharedMemory make_shared_memory(const std::string& name, std::size_t bytes, Back
         SharedMemory memory = make_small(name, bytes);
         memory.why_not_huge = error.what();
         return memory;
+    }
+}
+
+void lock_in_memory(std::initializer_list<const SharedMemory*> memories) {
+    std::size_t needed = 0;
+    for (const SharedMemory* memory : memories)
+        if (memory->page_bytes == small_page_bytes()) needed += memory->mapping.size();
+    for (const SharedMemory* memory : memories) {
+        if (memory->page_bytes != small_page_bytes()) continue;
+        if (::mlock(memory->mapping.data(), memory->mapping.size()) == 0) continue;
+        const int error = errno;
+        rlimit limit{};
+        ::getrlimit(RLIMIT_MEMLOCK, &limit);
+        throw std::system_error(error, std::generic_category(),
+                                "locked memory: " + std::to_string(needed / 1024) + " KiB needed, the limit is " +
+                                    std::to_string(limit.rlim_cur / 1024) +
+                                    " KiB: raise it (ulimit -l, LimitMEMLOCK=) or use huge pages");
     }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 
 #include "mem/file_descriptor.hpp"
@@ -26,6 +27,10 @@ struct SharedMemory {
 /// close-on-exec. The fall-back is a memfd sealed against resizing, mode 0400. Throws std::system_error with the
 /// number of huge pages needed and free when neither can be had.
 SharedMemory make_shared_memory(const std::string& name, std::size_t bytes, Backing backing);
+
+/// Keeps memory of small pages from being swapped (huge pages never are): a poll thread cannot wait for a disk.
+/// Throws std::system_error that names the bytes needed and RLIMIT_MEMLOCK.
+void lock_in_memory(std::initializer_list<const SharedMemory*> memories);
 
 /// A descriptor of the same memory that cannot be mapped writable, nor re-opened writable by another user.
 FileDescriptor read_only_view(const SharedMemory& memory);

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "apps/vitrine/control_socket.hpp"
+#include "apps/vitrine/event_loop.hpp"
+#include "apps/vitrine/nic.hpp"
+#include "apps/vitrine/options.hpp"
+#include "apps/vitrine/poller.hpp"
+#include "virtio/device.hpp"
+#include "virtio/session.hpp"
+
+namespace vitrine::apps {
+
+/// The control thread: keeps the VF alive, serves one front-end at a time, answers vitrinectl.
+class Daemon {
+public:
+    /// Brings up the VF and the sockets. Throws std::system_error naming what failed and what to do.
+    explicit Daemon(const Options& options);
+    ~Daemon();
+    Daemon(const Daemon&) = delete;
+    Daemon& operator=(const Daemon&) = delete;
+
+    /// Until SIGTERM or SIGINT, or until the end of an inherited connection.
+    void run();
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    /// The VF's ups and downs.
+    struct VfEvents {
+        std::uint64_t resets = 0;  ///< asked for by the PF, or after a silent mailbox
+        std::uint64_t losses = 0;  ///< the device went away
+        std::uint64_t link_downs = 0;
+    };
+
+    void open_vf();
+    void watch_vf();
+    void reset_vf();
+    void apply_link();
+    void lose_vf(const std::string& why);
+    void retry_vf();
+
+    void open_front_end();
+    void wait_for_front_end();
+    void accept_front_end();
+    void try_connect();
+    void begin_session(mem::FileDescriptor socket);
+    void serve_session();
+    virtio::Hooks session_hooks();
+
+    bool map_next_region();
+    void unmap_all_regions() noexcept;
+
+    nlohmann::json answer(const std::string& method);
+    nlohmann::json status();
+    nlohmann::json vf_status();
+    nlohmann::json audit();
+
+    const Options options_;
+    EventLoop loop_;
+    mem::FileDescriptor signals_;
+    NicMemory memory_;
+    std::unique_ptr<Nic> nic_;
+    virtio::Device device_;
+    std::vector<std::unique_ptr<Pair>> pairs_;
+    Poller poller_;
+    std::optional<ControlSocket> control_;
+    mem::FileDescriptor listener_;
+    std::unique_ptr<virtio::Session> session_;
+    VfEvents vf_events_;
+    Clock::time_point next_tick_{};
+    std::chrono::seconds retry_pause_{1};
+    Clock::time_point next_retry_{};
+    bool needs_reset_ = false;
+    bool regions_changed_ = false;
+    bool stop_ = false;
+};
+
+}  // namespace vitrine::apps

@@ -1,0 +1,206 @@
+#include "apps/vitrine/nic.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <system_error>
+
+#include "driver/queues.hpp"
+
+namespace vitrine::apps {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::milliseconds device_limit = 2s;
+constexpr std::chrono::milliseconds drain_limit = 50ms;
+/// Of a burst that waits for guest buffers, for every pair, and some to spare.
+constexpr std::size_t pages_beside_ring = 256;
+
+std::size_t packet_pages(const Options& options) {
+    const std::size_t needed = options.pairs * (NicMemory::rx_slots + pages_beside_ring);
+    if (options.pages != 0 && options.pages < needed)
+        throw std::system_error(
+            EINVAL, std::generic_category(),
+            "--pages " + std::to_string(options.pages) + ": the rings need " + std::to_string(needed));
+    return options.pages != 0 ? options.pages : needed;
+}
+
+mem::Iova take_iova(IovaSpace& space, std::size_t bytes, const std::string& what) {
+    if (const auto iova = space.take(bytes)) return *iova;
+    throw std::system_error(ENOSPC, std::generic_category(), what + ": no room among the DMA addresses");
+}
+
+/// The same address at every start of the same VM on the same machine.
+driver::MacAddress fallback_mac(const Options& options) {
+    std::string machine;
+    std::ifstream("/etc/machine-id") >> machine;
+    return driver::local_address(machine + "/" + options.name);
+}
+
+driver::FilterRequest filter_request(const Options& options) {
+    return {.vlans = options.vlans,
+            .promiscuous = options.promiscuous,
+            .all_multicast = options.multicast != "list",
+            .groups = {options.multicast_groups.begin(), options.multicast_groups.end()}};
+}
+
+}  // namespace
+
+NicMemory::NicMemory(const Options& options)
+    : packets(mem::make_shared_memory("packet pages", packet_pages(options) * page_bytes_for(options.mtu),
+                                      options.backing)),
+      packets_iova(take_iova(iova_space, packets.mapping.size(), "packet pages")),
+      bounce(mem::make_shared_memory("bounce pages", options.pairs * tx_slots * page_bytes_for(options.mtu),
+                                     options.backing)),
+      bounce_iova(take_iova(iova_space, bounce.mapping.size(), "bounce pages")),
+      rings(mem::make_shared_memory(
+          "descriptor rings",
+          options.pairs * (rx_slots * sizeof(driver::RxDescriptor) + tx_slots * sizeof(driver::TxDescriptor)),
+          options.backing)),
+      rings_iova(take_iova(iova_space, rings.mapping.size(), "descriptor rings")),
+      packet_pool(packets.mapping.bytes().first(packet_pages(options) * page_bytes_for(options.mtu)), packets_iova,
+                  page_bytes_for(options.mtu)),
+      bounce_pool(bounce.mapping.bytes().first(options.pairs * tx_slots * page_bytes_for(options.mtu)), bounce_iova,
+                  page_bytes_for(options.mtu)) {
+    mem::lock_in_memory({&packets, &bounce, &rings});
+}
+
+Nic::Nic(const Options& options, NicMemory& memory)
+    : options_(options),
+      memory_(memory),
+      device_(options.vf.substr(std::string("vfio-user:").size()), device_limit),
+      part_(driver::identify(device_)),
+      vf_(device_, clock_) {
+    const auto map = [this](const mem::SharedMemory& shared, mem::Iova iova, driver::DmaAccess access) {
+        device_.map_dma(iova, {shared.mapping.bytes(), shared.file.get(), 0}, access);
+    };
+    map(memory.packets, memory.packets_iova, driver::DmaAccess::device_reads_and_writes);
+    map(memory.bounce, memory.bounce_iova, driver::DmaAccess::device_reads);
+    map(memory.rings, memory.rings_iova, driver::DmaAccess::device_reads_and_writes);
+    driver::enable_bus_master(device_);
+    reset();
+}
+
+void Nic::reset() {
+    vf_.reset(fallback_mac(options_));
+    const driver::Identity& identity = vf_.identity();
+    if (options_.pairs > identity.rx_queues || options_.pairs > identity.tx_queues)
+        throw std::system_error(EINVAL, std::generic_category(),
+                                "--queues " + std::to_string(options_.pairs) + ": the PF gives this VF " +
+                                    std::to_string(identity.rx_queues) + " receive and " +
+                                    std::to_string(identity.tx_queues) + " transmit queues");
+    frame_limit_granted_ = vf_.set_longest_frame(options_.mtu + 18u);
+    filters_ = vf_.set_filters(filter_request(options_));
+    statistics_.begin(device_);
+}
+
+driver::RingPlace Nic::rx_place(unsigned queue) const {
+    return {memory_.rings_iova + queue * NicMemory::rx_slots * sizeof(driver::RxDescriptor), NicMemory::rx_slots};
+}
+
+driver::RingPlace Nic::tx_place(unsigned queue) const {
+    const std::size_t behind_rx = options_.pairs * NicMemory::rx_slots * sizeof(driver::RxDescriptor);
+    return {memory_.rings_iova + behind_rx + queue * NicMemory::tx_slots * sizeof(driver::TxDescriptor),
+            NicMemory::tx_slots};
+}
+
+template <class Descriptor>
+std::span<Descriptor> Nic::slots(const driver::RingPlace& place) const {
+    std::byte* begin = memory_.rings.mapping.data() + (place.base - memory_.rings_iova);
+    return {reinterpret_cast<Descriptor*>(begin), place.slots};
+}
+
+void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
+    const unsigned queues = static_cast<unsigned>(pairs.size());
+    device_.set_interrupts(std::array{queue_event_.get(), mailbox_event_.get()});
+    driver::route_interrupts(device_, queues);
+    driver::spread_receive(device_, queues);
+    queues_.resize(queues);
+    running_ = true;
+    for (unsigned queue = 0; queue < queues; ++queue) {
+        driver::start_transmit_queue(device_, clock_, queue, tx_place(queue));
+        queues_[queue].tx = std::make_unique<driver::TxRing>(slots<driver::TxDescriptor>(tx_place(queue)),
+                                                             device_.doorbell(driver::VFTDT::at(queue)));
+        pairs[queue]->transmit.attach(*queues_[queue].tx);
+    }
+    const std::uint32_t buffer_kib = driver::packet_buffer_kib(memory_.packet_pool.page_bytes());
+    for (unsigned queue = 0; queue < queues; ++queue) {
+        driver::start_receive_queue(device_, clock_, queue, rx_place(queue), buffer_kib);
+        queues_[queue].rx =
+            std::make_unique<driver::RxRing>(slots<driver::RxDescriptor>(rx_place(queue)),
+                                             device_.doorbell(driver::VFRDT::at(queue)), memory_.packet_pool);
+        queues_[queue].rx->fill();
+        pairs[queue]->receive.attach(*queues_[queue].rx, NicMemory::rx_slots);
+    }
+    poller.set_vf_interrupt(
+        Poller::VfInterrupt{driver::QueueInterrupt(device_.doorbell(driver::VTEIMS::at())), queue_event_.get()});
+}
+
+void Nic::stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexcept {
+    poller.set_vf_interrupt(std::nullopt);
+    try {
+        for (unsigned queue = 0; queue < queues_.size(); ++queue) {
+            if (queues_[queue].tx) driver::stop_transmit_queue(device_, clock_, queue, drain_limit);
+            if (queues_[queue].rx) driver::stop_receive_queue(device_, clock_, queue);
+        }
+    } catch (const std::system_error&) {
+        // Gone, or so ill that only the reset before the next start() helps: its DMA stays within our mappings.
+    }
+    for (unsigned queue = 0; queue < queues_.size(); ++queue) {
+        pairs[queue]->transmit.detach();
+        pairs[queue]->receive.detach(queues_[queue].rx ? queues_[queue].rx->release() : 0);
+    }
+    queues_.clear();
+    running_ = false;
+}
+
+void Nic::drain(unsigned queue, TransmitPath& path) {
+    const bool drained = driver::wait_until(clock_, drain_limit, 100us, [&] {
+        path.reclaim();
+        return !path.holds_guest_memory();
+    });
+    if (drained) return;
+    driver::stop_transmit_queue(device_, clock_, queue, 0ms);
+    path.roll_back();
+    driver::start_transmit_queue(device_, clock_, queue, tx_place(queue));
+}
+
+mem::Iova Nic::map_guest(const virtio::GuestRegion& region) {
+    const mem::Iova iova = take_iova(memory_.iova_space, region.size_bytes, "guest memory");
+    constexpr std::uint64_t most_at_once = std::uint64_t{1} << 30;
+    std::uint64_t done = 0;
+    try {
+        for (; done < region.size_bytes; done += most_at_once) {
+            const std::uint64_t bytes = std::min(most_at_once, region.size_bytes - done);
+            device_.map_dma(iova + done, {{region.host + done, bytes}, region.file.get(), region.file_offset + done},
+                            driver::DmaAccess::device_reads);
+        }
+    } catch (...) {
+        if (done != 0) device_.unmap_dma(iova, done);
+        memory_.iova_space.give(iova);
+        throw;
+    }
+    return iova;
+}
+
+void Nic::unmap_guest(const virtio::GuestRegion& region) noexcept {
+    try {
+        device_.unmap_dma(region.iova, region.size_bytes);
+    } catch (const std::system_error&) {
+        // The device is gone, and with it its mappings.
+    }
+    memory_.iova_space.give(region.iova);
+}
+
+driver::RxRing::Counters Nic::rx_ring_counters() const {
+    driver::RxRing::Counters sum;
+    for (const Queue& queue : queues_) {
+        if (!queue.rx) continue;
+        sum.bad_descriptors += queue.rx->counters().bad_descriptors;
+        sum.pool_empty += queue.rx->counters().pool_empty;
+    }
+    return sum;
+}
+
+}  // namespace vitrine::apps

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/vitrine/iova_space.hpp"
+#include "apps/vitrine/options.hpp"
+#include "apps/vitrine/poller.hpp"
+#include "driver/clock.hpp"
+#include "driver/pci.hpp"
+#include "driver/rx_ring.hpp"
+#include "driver/statistics.hpp"
+#include "driver/tx_ring.hpp"
+#include "driver/vf.hpp"
+#include "driver/vfio_user_device.hpp"
+#include "mem/page_pool.hpp"
+#include "mem/shared_memory.hpp"
+#include "virtio/guest_memory.hpp"
+
+namespace vitrine::apps {
+
+/// Packet pages of one frame each: 2 KiB, or 16 KiB for jumbo frames.
+constexpr std::size_t page_bytes_for(std::uint16_t mtu) {
+    return mtu + 18u <= 2048 ? 2048 : 16384;
+}
+
+/// The memory that the NIC works in. It outlives the VF: a device that comes back finds it in place.
+struct NicMemory {
+    explicit NicMemory(const Options& options);
+
+    static constexpr std::size_t rx_slots = 1024;
+    static constexpr std::size_t tx_slots = 512;
+
+    IovaSpace iova_space;
+    mem::SharedMemory packets;  ///< the pages that frames arrive in
+    mem::Iova packets_iova;
+    mem::SharedMemory bounce;  ///< private: copies of what the guest sends
+    mem::Iova bounce_iova;
+    mem::SharedMemory rings;  ///< descriptors of all queues
+    mem::Iova rings_iova;
+    mem::PagePool packet_pool;
+    mem::PagePool bounce_pool;
+};
+
+/// One VF from connect to loss. Control thread; what it does to the pairs happens inside holds of the poll thread.
+class Nic {
+public:
+    /// Connects, resets, asks the PF for address and queues, maps the NIC's memory. Queues stay off: see start().
+    /// Throws std::system_error naming what failed.
+    Nic(const Options& options, NicMemory& memory);
+    ~Nic() = default;
+
+    const driver::Identity& identity() const { return vf_.identity(); }
+    driver::Part part() const { return part_; }
+    driver::Link link() const { return vf_.link(); }
+    const driver::FilterGrant& filters() const { return filters_; }
+    bool frame_limit_granted() const { return frame_limit_granted_; }
+    bool running() const { return running_; }
+    const driver::Statistics& statistics() { return statistics_.update(device_); }
+    /// Sums over the queues of what their rings refused.
+    driver::RxRing::Counters rx_ring_counters() const;
+    /// Readable when the device is gone.
+    int descriptor() const { return device_.descriptor(); }
+
+    /// Inside a hold: all queues on, interrupts routed, pairs attached.
+    void start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller);
+    /// Inside a hold: pairs detached, queues off, pages back. With a dead device only the memory side is done.
+    void stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexcept;
+    /// After stop(): reset and asked anew.
+    void reset();
+    driver::Watch watch() { return vf_.watch(); }
+
+    /// Inside a hold: empties one transmit queue for a guest ring that stops; frames not sent within 50 ms are rolled
+    /// back to the guest.
+    void drain(unsigned queue, TransmitPath& path);
+
+    /// Guest memory for zero-copy transmit. Throws std::system_error; the region's iova is the caller's to store.
+    mem::Iova map_guest(const virtio::GuestRegion& region);
+    void unmap_guest(const virtio::GuestRegion& region) noexcept;
+
+private:
+    struct Queue {
+        std::unique_ptr<driver::RxRing> rx;
+        std::unique_ptr<driver::TxRing> tx;
+    };
+    driver::RingPlace rx_place(unsigned queue) const;
+    driver::RingPlace tx_place(unsigned queue) const;
+    template <class Descriptor>
+    std::span<Descriptor> slots(const driver::RingPlace& place) const;
+
+    const Options& options_;
+    NicMemory& memory_;
+    driver::SteadyClock clock_;
+    driver::VfioUserDevice device_;
+    driver::Part part_;
+    driver::Vf<driver::VfioUserDevice, driver::SteadyClock> vf_;
+    mem::EventFd queue_event_;
+    mem::EventFd mailbox_event_;
+    driver::FilterGrant filters_;
+    driver::StatisticsReader statistics_;
+    std::vector<Queue> queues_;
+    bool frame_limit_granted_ = false;
+    bool running_ = false;
+};
+
+}  // namespace vitrine::apps

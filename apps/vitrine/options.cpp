@@ -1,0 +1,180 @@
+#include "apps/vitrine/options.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <istream>
+#include <sstream>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <toml++/toml.h>
+
+namespace vitrine::apps {
+namespace {
+
+/// Lets CLI11 read --config through toml++, which names line and column of a mistake.
+class TomlFile : public CLI::Config {
+public:
+    std::string to_config(const CLI::App*, bool, bool, std::string) const override { return {}; }
+
+    std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+        std::vector<CLI::ConfigItem> entries;
+        try {
+            for (const auto& [key, node] : toml::parse(input)) {
+                CLI::ConfigItem item;
+                item.parents = {"run"};
+                item.name = key.str();
+                if (const toml::array* list = node.as_array()) {
+                    for (const auto& element : *list) item.inputs.push_back(text_of(element));
+                } else {
+                    item.inputs.push_back(text_of(node));
+                }
+                entries.push_back(std::move(item));
+            }
+        } catch (const toml::parse_error& error) {
+            std::ostringstream where;
+            where << "--config: line " << error.source().begin.line << ", column " << error.source().begin.column
+                  << ": " << error.description();
+            throw CLI::FileError(where.str());
+        }
+        return entries;
+    }
+
+private:
+    static std::string text_of(const toml::node& node) {
+        if (const auto text = node.value<std::string>(); node.is_string()) return *text;
+        std::ostringstream text;
+        node.visit([&](const auto& value) {
+            if constexpr (requires { text << value.get(); }) text << std::boolalpha << value.get();
+        });
+        return text.str();
+    }
+};
+
+std::vector<std::string> split(const std::string& list) {
+    std::vector<std::string> parts;
+    std::istringstream stream(list);
+    for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
+    return parts;
+}
+
+/// "01:00:5e:00:00:01", a group address; nothing when it is none.
+std::optional<std::array<std::uint8_t, 6>> parse_group(const std::string& text) {
+    std::array<std::uint8_t, 6> address{};
+    if (text.size() != 17) return std::nullopt;
+    for (std::size_t i = 0; i < address.size(); ++i) {
+        const char* begin = text.data() + 3 * i;
+        if (std::from_chars(begin, begin + 2, address[i], 16).ptr != begin + 2) return std::nullopt;
+        if (i < 5 && begin[2] != ':') return std::nullopt;
+    }
+    if ((address[0] & 1) == 0) return std::nullopt;
+    return address;
+}
+
+}  // namespace
+
+std::string run_root() {
+    const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+    return ::geteuid() == 0 || runtime == nullptr ? "/run/vitrine" : std::string(runtime) + "/vitrine";
+}
+
+std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
+    Options options;
+    std::string multicast = "auto", idle = "50", guest_dma = "off", memory = "auto", run_directory_root = run_root();
+    std::vector<unsigned> vlans;
+
+    CLI::App app("vitrine gives one virtual machine one VF of an Intel 82599, X540 or X550, in user space.");
+    app.set_version_flag("--version", std::string("vitrine " VITRINE_VERSION));
+    app.require_subcommand(1);
+    app.footer("Example: vitrine run --name vm1 --vf vfio-user:/run/vf.sock --socket-path /run/vitrine/vm1/vhost.sock");
+    app.set_config("--config", "", "TOML file with the options of `run` by their long names; the command line wins");
+    app.config_formatter(std::make_shared<TomlFile>());
+    app.allow_config_extras(CLI::config_extras_mode::error);
+
+    CLI::App* run = app.add_subcommand("run", "Serves one VM until SIGTERM.");
+    run->configurable();
+    run->fallthrough();
+    run->add_option("--name", options.name, "Name of the VM")->check([](const std::string& name) {
+        const bool plain =
+            !name.empty() && name.size() <= 32 && name[0] != '.' && std::ranges::all_of(name, [](unsigned char c) {
+                return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
+            });
+        return plain ? std::string() : "a name is 1 to 32 letters, digits, '-', '_' or '.'";
+    });
+    run->add_option("--run-dir", run_directory_root, "Where the run directories of all VMs are")->capture_default_str();
+    run->add_option("--vf", options.vf, "The VF: vfio-user:PATH (a simulated one)")
+        ->required()
+        ->check([](const std::string& vf) {
+            return vf.starts_with("vfio-user:") && vf.size() > 10 ? std::string() : "a VF is given as vfio-user:PATH";
+        });
+    auto* listen = run->add_option("--socket-path", options.front_end.socket_path,
+                                   "Listen for the front-end here (default: vhost.sock in the run directory)");
+    auto* inherit = run->add_option("--fd", options.front_end.descriptor,
+                                    "Inherited socket, listening or connected to the front-end")
+                        ->check(CLI::Range(3, 1 << 20));
+    auto* connect = run->add_option("--connect", options.front_end.connect_path, "Connect to a listening front-end");
+    listen->excludes(inherit)->excludes(connect);
+    inherit->excludes(connect);
+    run->add_option("--queues", options.pairs, "Queue pairs that the guest is offered")->check(CLI::Range(1u, 4u));
+    run->add_option("--mtu", options.mtu, "MTU that the guest is offered")->check(CLI::Range(68, 9000));
+    run->add_option("--rx", options.rx_mode, "Receive path: auto, or copy into the guest's buffers")
+        ->check(CLI::IsMember({"auto", "copy"}));
+    run->add_option("--guest-dma", guest_dma,
+                    "on: the VM has no balloon, free-page reporting, virtio-mem or post-copy, "
+                    "and the NIC may read its memory (zero-copy transmit)")
+        ->check(CLI::IsMember({"on", "off"}));
+    run->add_option("--vlan", vlans, "VLANs to receive, e.g. 10,20")->delimiter(',')->check(CLI::Range(0, 4095));
+    run->add_option("--multicast", multicast, "auto, all, or a list of group addresses");
+    run->add_flag("--promiscuous", options.promiscuous, "Ask the PF for all frames (it must trust the VF)");
+    run->add_option("--idle", idle, "Microseconds to spin before sleeping, or busy: never sleep");
+    run->add_option("--pages", options.pages, "Packet pages (default: as many as the rings can use)")
+        ->check(CLI::Range(256u, 65535u));
+    run->add_option("--memory", memory, "Packet memory: auto, huge (or fail) or small")
+        ->check(CLI::IsMember({"auto", "huge", "small"}));
+    run->add_option("--log-level", options.log_level)
+        ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
+        ->capture_default_str();
+
+    try {
+        app.parse(argc, argv);
+        options.run_directory = run_directory_root + "/" + options.name;
+        for (const unsigned vlan : vlans) options.vlans.push_back(static_cast<std::uint16_t>(vlan));
+        options.guest_dma = guest_dma == "on";
+        options.backing = memory == "auto"   ? mem::Backing::huge_or_small
+                          : memory == "huge" ? mem::Backing::huge_only
+                                             : mem::Backing::small_only;
+        if (idle == "busy") {
+            options.idle_busy = true;
+        } else {
+            unsigned microseconds = 0;
+            const auto end = idle.data() + idle.size();
+            if (std::from_chars(idle.data(), end, microseconds).ptr != end || idle.empty() || microseconds > 1'000'000)
+                throw CLI::ValidationError("--idle", "microseconds up to 1000000, or busy");
+            options.idle_spin = std::chrono::microseconds(microseconds);
+        }
+        options.multicast = multicast;
+        if (multicast != "auto" && multicast != "all") {
+            options.multicast = "list";
+            for (const std::string& text : split(multicast)) {
+                const auto group = parse_group(text);
+                if (!group) throw CLI::ValidationError("--multicast", text + " is not a group address");
+                options.multicast_groups.push_back(*group);
+            }
+        }
+        const bool named = !options.front_end.connect_path.empty() || options.front_end.descriptor >= 0;
+        if (!named && options.front_end.socket_path.empty())
+            options.front_end.socket_path = options.run_directory + "/vhost.sock";
+    } catch (const CLI::Success& success) {
+        exit_code = app.exit(success);
+        return std::nullopt;
+    } catch (const CLI::Error& error) {
+        std::fprintf(stderr, "vitrine: %s (vitrine run --help)\n", error.what());
+        exit_code = 2;
+        return std::nullopt;
+    }
+    return options;
+}
+
+}  // namespace vitrine::apps

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mem/shared_memory.hpp"
+
+namespace vitrine::apps {
+
+/// Exactly one of the three ways to the front-end is set.
+struct FrontEnd {
+    std::string socket_path;   ///< listen here
+    std::string connect_path;  ///< connect there, and again after each end
+    int descriptor = -1;       ///< inherited: a listening or a connected socket
+};
+
+/// What `vitrine run` is told, checked. Units are in the names.
+struct Options {
+    std::string name = "default";
+    std::string run_directory;  ///< of this VM: holds vhost.sock and control.sock
+    std::string vf;             ///< "vfio-user:PATH"
+    FrontEnd front_end;
+    unsigned pairs = 1;
+    std::uint16_t mtu = 1500;
+    std::string rx_mode = "auto";
+    bool guest_dma = false;
+    std::vector<std::uint16_t> vlans;
+    std::string multicast = "auto";                             ///< auto, all or list
+    std::vector<std::array<std::uint8_t, 6>> multicast_groups;  ///< of `list`
+    bool promiscuous = false;
+    std::chrono::microseconds idle_spin{50};  ///< spin this long before sleeping
+    bool idle_busy = false;                   ///< never sleep
+    std::uint32_t pages = 0;                  ///< packet pages; 0: as many as the rings can use
+    mem::Backing backing = mem::Backing::huge_or_small;
+    std::string log_level = "info";
+};
+
+/// The directory that holds the run directories of all VMs: /run/vitrine, or $XDG_RUNTIME_DIR/vitrine without root.
+std::string run_root();
+
+/// Reads the command line and, below it in rank, the TOML file of --config. Nothing: the program has said what there
+/// was to say (help, version, a usage error) and ends with `exit_code`.
+std::optional<Options> parse_options(int argc, char** argv, int& exit_code);
+
+}  // namespace vitrine::apps

@@ -1,0 +1,111 @@
+#include "apps/vitrine/receive_path.hpp"
+
+#include <algorithm>
+
+namespace vitrine::apps {
+
+std::size_t ReceivePath::poll() noexcept {
+    if (nic_ == nullptr) return 0;
+    const std::size_t fresh = nic_->receive(std::span(packets_).subspan(count_));
+    count_ += fresh;
+    if (skipping_ || (count_ == burst && frame_at(0) == 0)) skip_endless();
+
+    virtio::ReceiveQueue* guest = device_.receive(pair_);
+    std::size_t done = 0;
+    while (const std::size_t packets = frame_at(done)) {
+        if (!hand_over(guest, std::span(packets_).subspan(done, packets))) break;
+        done += packets;
+    }
+    if (done != 0) {
+        std::copy(packets_.begin() + static_cast<std::ptrdiff_t>(done),
+                  packets_.begin() + static_cast<std::ptrdiff_t>(count_), packets_.begin());
+        count_ -= done;
+        if (guest != nullptr) guest->publish();
+    }
+    return fresh + done;
+}
+
+/// How many packets the frame at `first` has; 0 while its end has not come.
+std::size_t ReceivePath::frame_at(std::size_t first) const noexcept {
+    const std::size_t end = std::min(count_, first + most_packets_of_frame);
+    for (std::size_t i = first; i < end; ++i)
+        if (packets_[i].end_of_packet) return i - first + 1;
+    return 0;
+}
+
+/// False when the frame must wait for guest buffers.
+bool ReceivePath::hand_over(virtio::ReceiveQueue* guest, std::span<const driver::Packet> frame) noexcept {
+    std::array<std::span<const std::byte>, most_packets_of_frame> pieces;
+    std::size_t length_bytes = 0;
+    bool error = false;
+    for (std::size_t i = 0; i < frame.size(); ++i) {
+        error |= frame[i].error;
+        pieces[i] = pool_.bytes(frame[i].page).first(frame[i].length_bytes);
+        length_bytes += frame[i].length_bytes;
+    }
+    if (error) {
+        drop(frame, counters_.drop_nic_error);
+    } else if (guest == nullptr) {
+        drop(frame, counters_.drop_no_guest);
+    } else {
+        switch (guest->deliver(std::span(pieces).first(frame.size()), {})) {
+            case virtio::ReceiveQueue::Outcome::delivered:
+                ++counters_.copied;
+                finish(frame);
+                break;
+            case virtio::ReceiveQueue::Outcome::no_buffer:
+                if (!nic_->backlog_at_least(half_full_)) return false;
+                drop(frame, counters_.drop_no_buffer);
+                break;
+            case virtio::ReceiveQueue::Outcome::dropped:
+                drop(frame, counters_.drop_too_small);
+                break;
+            case virtio::ReceiveQueue::Outcome::broken:
+                drop(frame, counters_.drop_ring_broken);
+                break;
+        }
+    }
+    counters_.bytes_from_nic += length_bytes;
+    return true;
+}
+
+void ReceivePath::finish(std::span<const driver::Packet> frame) noexcept {
+    ++counters_.frames_from_nic;
+    for (const driver::Packet& packet : frame) pool_.give(packet.page);
+}
+
+void ReceivePath::drop(std::span<const driver::Packet> frame, std::uint64_t& reason) noexcept {
+    ++reason;
+    finish(frame);
+}
+
+/// A NIC that never ends a frame must not fill the burst for ever.
+void ReceivePath::skip_endless() noexcept {
+    const auto end = std::find_if(packets_.begin(), packets_.begin() + static_cast<std::ptrdiff_t>(count_),
+                                  [](const driver::Packet& packet) { return packet.end_of_packet; });
+    const bool ended = end != packets_.begin() + static_cast<std::ptrdiff_t>(count_);
+    const auto rest = ended ? end + 1 : end;
+    if (!skipping_) {
+        ++counters_.frames_from_nic;
+        ++counters_.drop_nic_error;
+    }
+    for (auto packet = packets_.begin(); packet != rest; ++packet) pool_.give(packet->page);
+    std::copy(rest, packets_.begin() + static_cast<std::ptrdiff_t>(count_), packets_.begin());
+    count_ -= static_cast<std::size_t>(rest - packets_.begin());
+    skipping_ = !ended;
+}
+
+void ReceivePath::detach(std::size_t lost_in_ring) noexcept {
+    for (std::size_t first = 0; first < count_;) {
+        const std::size_t packets = std::max<std::size_t>(frame_at(first), 1);
+        drop(std::span(packets_).subspan(first, packets), counters_.drop_vf_down);
+        first += packets;
+    }
+    counters_.frames_from_nic += lost_in_ring;
+    counters_.drop_vf_down += lost_in_ring;
+    count_ = 0;
+    skipping_ = false;
+    nic_ = nullptr;
+}
+
+}  // namespace vitrine::apps

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "apps/vitrine/counters.hpp"
+#include "driver/rx_ring.hpp"
+#include "mem/page_pool.hpp"
+#include "virtio/device.hpp"
+
+namespace vitrine::apps {
+
+/// One pair's way in: NIC descriptor, packet page, copy into the guest's buffers, used element.
+///
+/// Frames that the guest has no buffer for wait, first here and then in the NIC's ring, until that is half full; only
+/// then are they dropped. Poll thread; attach() and detach() while it stands still.
+class ReceivePath {
+public:
+    ReceivePath(mem::PagePool& pool, virtio::Device& device, unsigned pair, ReceivePathCounters& counters)
+        : pool_(pool), device_(device), pair_(pair), counters_(counters) {}
+
+    void attach(driver::RxRing& nic, std::size_t slots) {
+        nic_ = &nic;
+        half_full_ = slots / 2;
+    }
+    /// The VF goes: frames that wait here are dropped, and `lost_in_ring` that waited in the ring are counted.
+    void detach(std::size_t lost_in_ring) noexcept;
+
+    /// Moves one burst. Returns 0 when there was nothing to do.
+    std::size_t poll() noexcept;
+
+    bool settled() const { return nic_ == nullptr || nic_->settled(); }
+    /// Pages with the NIC, for the audit.
+    std::size_t pages_in_nic() const { return nic_ != nullptr ? nic_->armed() : 0; }
+    /// Packets that wait for guest buffers: a kick should end a sleep then. One page each.
+    std::size_t waiting() const { return count_; }
+
+private:
+    static constexpr std::size_t burst = 64;
+    static constexpr std::size_t most_packets_of_frame = 16;  ///< 9.5 KiB in the smallest buffers of 1 KiB, and some
+
+    std::size_t frame_at(std::size_t first) const noexcept;
+    bool hand_over(virtio::ReceiveQueue* guest, std::span<const driver::Packet> frame) noexcept;
+    void drop(std::span<const driver::Packet> frame, std::uint64_t& reason) noexcept;
+    void finish(std::span<const driver::Packet> frame) noexcept;
+    void skip_endless() noexcept;
+
+    mem::PagePool& pool_;
+    virtio::Device& device_;
+    unsigned pair_;
+    ReceivePathCounters& counters_;
+    driver::RxRing* nic_ = nullptr;
+    std::size_t half_full_ = 0;
+    std::array<driver::Packet, burst> packets_;
+    std::size_t count_ = 0;
+    bool skipping_ = false;  ///< inside a frame without end: drop until its end of packet
+};
+
+}  // namespace vitrine::apps

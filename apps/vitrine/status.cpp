@@ -1,0 +1,161 @@
+// What vitrinectl is told. Everything is read while the poll thread stands still, so that the numbers fit together.
+
+#include <fmt/ranges.h>
+#include <stdexcept>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/vitrine/daemon.hpp"
+#include "virtio/features.hpp"
+
+namespace vitrine::apps {
+namespace {
+
+using nlohmann::json;
+
+template <class Counters>
+json named(const Counters& counters) {
+    json object = json::object();
+    for (const auto& counter : Counters::names) object[std::string(counter.name)] = counters.*counter.value;
+    return object;
+}
+
+std::string text_of(driver::MailboxApi api) {
+    switch (api) {
+        case driver::MailboxApi::v1_1:
+            return "1.1";
+        case driver::MailboxApi::v1_2:
+            return "1.2";
+        case driver::MailboxApi::v1_3:
+            return "1.3";
+        default:
+            return "1.0";
+    }
+}
+
+std::string text_of(driver::Part part) {
+    switch (part) {
+        case driver::Part::intel_82599:
+            return "82599";
+        case driver::Part::x540:
+            return "X540";
+        case driver::Part::x550:
+            return "X550";
+        case driver::Part::x552:
+            return "X552";
+        case driver::Part::x553:
+            return "X553";
+    }
+    return "unknown";
+}
+
+std::string text_of(driver::ReceiveMode mode) {
+    switch (mode) {
+        case driver::ReceiveMode::none:
+            return "unicast";
+        case driver::ReceiveMode::multicast_hashes:
+            return "multicast hashes";
+        case driver::ReceiveMode::all_multicast:
+            return "all multicast";
+        case driver::ReceiveMode::promiscuous:
+            return "promiscuous";
+    }
+    return "unknown";
+}
+
+json pages_of(const mem::PagePool& pool) {
+    const mem::PagePool::Audit audit = pool.audit();
+    return {{"total", pool.pages()},          {"free", audit.held[0]},  {"nic", audit.held[1]},
+            {"device", audit.held[2]},        {"guest", audit.held[3]}, {"free_list_agrees", audit.free_list_agrees},
+            {"page_bytes", pool.page_bytes()}};
+}
+
+/// Every page in one hand, and the hands agree: what the pool says is out is what the rings and paths say they hold.
+bool conserved(const mem::PagePool& pool, std::size_t with_nic, std::size_t with_device) {
+    const mem::PagePool::Audit audit = pool.audit();
+    return audit.free_list_agrees && audit.total() == pool.pages() && audit.held[1] == with_nic &&
+           audit.held[2] == with_device && audit.held[3] == 0;
+}
+
+}  // namespace
+
+json Daemon::answer(const std::string& method) {
+    if (method == "status") return status();
+    if (method == "audit") return audit();
+    throw std::invalid_argument("no such method: " + method + " (status, audit)");
+}
+
+json Daemon::vf_status() {
+    json vf{{"device", options_.vf},
+            {"resets", vf_events_.resets},
+            {"losses", vf_events_.losses},
+            {"link_downs", vf_events_.link_downs}};
+    if (!nic_) {
+        vf["state"] = "absent";
+        return vf;
+    }
+    const driver::Identity& identity = nic_->identity();
+    const driver::FilterGrant& filters = nic_->filters();
+    const driver::RxRing::Counters ring = nic_->rx_ring_counters();
+    vf["state"] = needs_reset_ ? "in reset" : nic_->running() ? "up" : "link down";
+    vf["part"] = text_of(nic_->part());
+    vf["mac"] = fmt::format("{:02x}", fmt::join(identity.mac, ":"));
+    vf["mac_from_pf"] = identity.mac_from_pf;
+    vf["mailbox_api"] = text_of(identity.api);
+    vf["queues"] = {{"receive", identity.rx_queues}, {"transmit", identity.tx_queues}};
+    vf["link_mbps"] = nic_->link().speed_mbps;
+    vf["longest_frame_granted"] = nic_->frame_limit_granted();
+    vf["filters"] = {{"mode", text_of(filters.mode)},
+                     {"hashes", filters.hashes.size()},
+                     {"groups_left_out", filters.groups_left_out},
+                     {"vlans_refused", filters.vlans_refused}};
+    vf["rx_ring"] = {{"bad_descriptors", ring.bad_descriptors}, {"pool_empty", ring.pool_empty}};
+    if (nic_->running()) {
+        const driver::Statistics& statistics = nic_->statistics();
+        vf["statistics"] = {{"rx_frames", statistics.rx_frames},
+                            {"rx_octets", statistics.rx_octets},
+                            {"rx_multicast_frames", statistics.rx_multicast_frames},
+                            {"tx_frames", statistics.tx_frames},
+                            {"tx_octets", statistics.tx_octets}};
+    }
+    return vf;
+}
+
+json Daemon::status() {
+    const mem::Handover::Hold hold = poller_.hold();
+    const Poller::Turns turns = poller_.turns();
+    json result{{"vitrine", VITRINE_VERSION}, {"name", options_.name}, {"vf", vf_status()}};
+    result["front_end"] = {{"connected", session_ != nullptr},
+                           {"features", fmt::format("{:#x}", device_.features())},
+                           {"offered", fmt::format("{:#x}", device_.offered_features())},
+                           {"session", named(device_.session_counters())}};
+    result["poller"] = {{"busy_turns", turns.busy}, {"idle_turns", turns.idle}, {"sleeps", turns.sleeps}};
+    result["pages"] = {{"packets", pages_of(memory_.packet_pool)}, {"bounce", pages_of(memory_.bounce_pool)}};
+    result["pairs"] = json::array();
+    for (unsigned pair = 0; pair < pairs_.size(); ++pair) {
+        json receive = named(pairs_[pair]->receive_counters);
+        receive["waiting"] = pairs_[pair]->receive.waiting();
+        result["pairs"].push_back({{"receive", receive},
+                                   {"receive_ring", named(device_.receive_counters(pair))},
+                                   {"transmit", named(pairs_[pair]->transmit_counters)},
+                                   {"transmit_ring", named(device_.transmit_counters(pair))}});
+    }
+    return result;
+}
+
+json Daemon::audit() {
+    const mem::Handover::Hold hold = poller_.hold();
+    std::size_t packets_in_nic = 0, packets_waiting = 0, bounce_in_nic = 0;
+    for (const auto& pair : pairs_) {
+        packets_in_nic += pair->receive.pages_in_nic();
+        packets_waiting += pair->receive.waiting();
+        bounce_in_nic += pair->transmit.pages_in_nic();
+    }
+    return {{"conserved", conserved(memory_.packet_pool, packets_in_nic, packets_waiting) &&
+                              conserved(memory_.bounce_pool, bounce_in_nic, 0)},
+            {"packets", pages_of(memory_.packet_pool)},
+            {"bounce", pages_of(memory_.bounce_pool)}};
+}
+
+}  // namespace vitrine::apps

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "apps/vitrine/counters.hpp"
+#include "driver/tx_ring.hpp"
+#include "mem/page_pool.hpp"
+#include "virtio/device.hpp"
+
+namespace vitrine::apps {
+
+/// One pair's way out: guest chain, checks, NIC descriptors that point into a bounce page of ours or, with
+/// --guest-dma=on, straight into guest memory.
+///
+/// By copy a chain is done as soon as it is copied. By zero copy it is done when the NIC says so, in ring order; small
+/// frames are copied there too, but keep their place. Poll thread; attach(), detach() and drain() while it stands
+/// still.
+class TransmitPath {
+public:
+    TransmitPath(mem::PagePool& bounce, virtio::Device& device, unsigned pair, bool guest_dma,
+                 TransmitPathCounters& counters)
+        : bounce_(bounce), device_(device), pair_(pair), guest_dma_(guest_dma), counters_(counters) {}
+
+    void attach(driver::TxRing& nic) { nic_ = &nic; }
+    /// The VF goes, its queue is disabled: what it still held is completed as dropped.
+    void detach() noexcept;
+
+    /// Moves one burst. Returns 0 when there was nothing to do.
+    std::size_t poll() noexcept;
+
+    /// Takes back what the NIC has finished. Returns how many frames.
+    std::size_t reclaim() noexcept;
+    /// Frames that the NIC has not finished, or has not been told of because its socket was full.
+    bool in_nic() const { return nic_ != nullptr && (nic_->in_flight() != 0 || !nic_->settled()); }
+    /// Bounce pages with the NIC, for the audit.
+    std::size_t pages_in_nic() const { return pages_in_nic_; }
+    /// True while the NIC may read guest memory: the ring must not stop.
+    bool holds_guest_memory() const { return guest_dma_ && nic_ != nullptr && nic_->in_flight() != 0; }
+    /// The guest's ring stops with frames in flight and the NIC's queue was reset: the guest may see them sent again.
+    void roll_back() noexcept;
+
+private:
+    static constexpr std::size_t burst = 32;
+    static constexpr std::uint32_t least_zero_copy_bytes = 256;  ///< below, a copy is cheaper than descriptors
+    static constexpr std::uint64_t no_page = ~std::uint64_t{0};  ///< cookie of a frame in guest memory
+
+    std::size_t send_burst(virtio::TransmitQueue& guest) noexcept;
+    std::size_t discard_burst(virtio::TransmitQueue& guest) noexcept;
+    bool send_in_place(const virtio::TransmitQueue::Frame& frame) noexcept;
+    void send_copy(const virtio::TransmitQueue::Frame& frame) noexcept;
+    void release(std::uint64_t cookie) noexcept;
+    std::size_t reset_ring() noexcept;
+
+    mem::PagePool& bounce_;
+    virtio::Device& device_;
+    unsigned pair_;
+    bool guest_dma_;
+    TransmitPathCounters& counters_;
+    driver::TxRing* nic_ = nullptr;
+    std::size_t pages_in_nic_ = 0;
+};
+
+}  // namespace vitrine::apps
