@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Sourced by the peer and VM tests: one private world per test, and a tidy end.
 #
 # A test calls enter_private_world first. From there on it is process 1 of its own PID namespace and has a network
@@ -54,6 +54,7 @@ enter_private_world() {
     fi
     unset VITRINE_PRIVATE_WORLD
     work=$(mktemp -d "${TMPDIR:-/tmp}/vitrine-test.XXXXXX")
+    world_process=$BASHPID
     trap leave_private_world EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
@@ -62,6 +63,8 @@ enter_private_world() {
 
 leave_private_world() {
     local status=$? name
+    # A child that is ended between fork and exec still has our traps, and must not tidy our world.
+    [[ $BASHPID == "$world_process" ]] || exit "$status"
     trap - EXIT
     for name in "${started[@]}"; do
         stop "$name" || true
