@@ -11,10 +11,10 @@ namespace vitrine::driver {
 
 /// Which frames the operator wants beside those to our address and broadcast.
 struct FilterRequest {
-    std::vector<std::uint16_t> vlans;
-    bool promiscuous = false;        ///< needs a trusting PF
-    bool all_multicast = true;       ///< needs a trusting PF
-    std::vector<MacAddress> groups;  ///< when there is neither of these
+    std::vector<std::uint16_t> vlans = {};
+    bool promiscuous = false;             ///< needs a trusting PF
+    bool all_multicast = true;            ///< needs a trusting PF
+    std::vector<MacAddress> groups = {};  ///< when there is neither of these
 };
 
 /// What the PF granted of it.

@@ -4,35 +4,24 @@
 
 #include <doctest/doctest.h>
 
-#include "driver/vf.hpp"
-#include "tests/driver/fake_nic.hpp"
+#include "driver/queues.hpp"
+#include "tests/driver/vf_bench.hpp"
 
 using namespace vitrine;
 using namespace std::chrono_literals;
-using tests::FakeClock;
-using tests::FakeNic;
+using tests::VfBench;
+constexpr auto fallback = tests::fallback_mac;
 
 namespace {
 
-constexpr driver::MacAddress fallback{0x02, 0x11, 0x22, 0x33, 0x44, 0x55};
-
-struct VfBench {
-    FakeNic nic;
-    FakeClock clock;
-    driver::Vf<FakeNic, FakeClock> vf{nic, clock};
-
-    int reset_error() {
-        try {
-            vf.reset(fallback);
-        } catch (const std::system_error& error) {
-            return error.code().value();
-        }
-        return 0;
+int reset_error(VfBench& bench) {
+    try {
+        bench.vf.reset(fallback);
+    } catch (const std::system_error& error) {
+        return error.code().value();
     }
-    ~VfBench() {
-        for (const std::string& violation : nic.violations) FAIL_CHECK(violation);
-    }
-};
+    return 0;
+}
 
 }  // namespace
 
@@ -105,7 +94,7 @@ TEST_CASE("a PF that neither gives nor takes an address is an error") {
     VfBench bench;
     bench.nic.pf.mac.reset();
     bench.nic.pf.takes_mac_address = false;
-    CHECK(bench.reset_error() == EPERM);
+    CHECK(reset_error(bench) == EPERM);
 }
 
 TEST_CASE("a silent PF is a named error within two seconds") {
@@ -125,14 +114,14 @@ TEST_CASE("a silent PF is a named error within two seconds") {
 TEST_CASE("a PF that stays in reset is a named error") {
     VfBench bench;
     bench.nic.loads_until_reset_done = 1'000'000;
-    CHECK(bench.reset_error() == ETIMEDOUT);
+    CHECK(reset_error(bench) == ETIMEDOUT);
     CHECK(bench.nic.pf.requests.empty());
 }
 
 TEST_CASE("a PF that never lets go of the mailbox is a named error") {
     VfBench bench;
     bench.nic.pf_holds_mailbox = true;
-    CHECK(bench.reset_error() == ETIMEDOUT);
+    CHECK(reset_error(bench) == ETIMEDOUT);
 }
 
 TEST_CASE("numbers of queues that cannot be are not believed") {
