@@ -78,13 +78,15 @@ public:
         for (std::uint16_t index = 0; index < entries; ++index) spoil(index);
     }
 
-    static std::size_t bytes(std::uint16_t entries) { return 4096u * 2 + 4096u * entries; }
+    /// How much of the RAM it takes.
+    std::size_t bytes() const { return indirect_offset(entries_) - offset_; }
     std::uint64_t available_offset() const { return offset_ + virtio::descriptor_table_bytes(entries_); }
     std::uint64_t used_offset() const {
         return (available_offset() + virtio::available_ring_bytes(entries_) + 3) & ~3u;
     }
+    /// Each head has a table of 32 descriptors of its own.
     std::uint64_t indirect_offset(std::uint16_t head) const {
-        return (used_offset() + 4096 * 9) / 4096 * 4096 + 512u * head;
+        return ((used_offset() + virtio::used_ring_bytes(entries_) + 15) & ~15u) + 512u * head;
     }
 
     virtio::RingMemory where(const virtio::GuestMemory& memory) const {
