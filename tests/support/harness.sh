@@ -89,6 +89,7 @@ show_logs() {
 start() {
     local name=$1
     shift
+    : >"$work/$name.log"  # there before the process, for those who look for a word in it
     "$@" <&0 >"$work/$name.log" 2>&1 &
     child[$name]=$!
     started=("$name" "${started[@]}")
@@ -146,7 +147,7 @@ socket_or_ended() {
 
 # field FILE PATH: one value of a JSON file, e.g. field status.json guest.rx.frames; a missing key fails.
 field() {
-    python3 -c '
+    /usr/bin/python3 -c '
 import json, sys
 value = json.load(open(sys.argv[1]))
 for key in sys.argv[2].split("."):

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Unpacks the ELF kernel out of a bzImage: extract_kernel.py VMLINUZ VMLINUX.
 
 QEMU boots an ELF with a PVH note directly, which saves the guest the decompression (over a second under

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Runs one shell command in the test guest: guest_command.py SOCKET SECONDS COMMAND.
 
 SOCKET is the host end of the guest's second serial port (see guest_init.sh). Prints the command's output and exits

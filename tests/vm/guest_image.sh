@@ -49,7 +49,7 @@ make_image() (
     unpack_package "$package"
     [[ -d unpacked/lib ]] || ln -s usr/lib unpacked/lib  # depmod looks there
     mkdir image
-    python3 "$here/extract_kernel.py" "unpacked/boot/vmlinuz-$release" image/vmlinux
+    "$here/extract_kernel.py" "unpacked/boot/vmlinuz-$release" image/vmlinux
     collect_modules "$release" image/modules
     mv image "$cache/$package"
 )

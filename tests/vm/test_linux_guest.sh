@@ -113,7 +113,7 @@ main() {
     enter_private_world "$@"
     image=$VITRINE_GUEST_IMAGE
     "$here/guest_initramfs.sh" "$image" "$work/initramfs"
-    python3 -c "import random, sys; sys.stdout.buffer.write(random.Random(1).randbytes($transfer_bytes))" >"$work/file"
+    /usr/bin/python3 -c "import random, sys; sys.stdout.buffer.write(random.Random(1).randbytes($transfer_bytes))" >"$work/file"
     checksum=$(sha256sum <"$work/file")
     checksum=${checksum%% *}
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Asks a control socket one thing: ask.py SOCKET METHOD. JSON-RPC, one request and one answer a line."""
 
 import json

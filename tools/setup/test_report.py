@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Prints one table from ctest's JUnit files and every skip with its reason: test_report.py DIRECTORY LABEL...
 
 Exits with 1 if a test failed, if a label has no report, or if nothing ran at all.
