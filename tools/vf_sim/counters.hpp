@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+
+namespace vitrine::vf_sim {
+
+/// What became of a frame that the wire offered. Each has one counter; together they make up all that was offered.
+enum class RxOutcome {
+    delivered,
+    link_down,
+    rx_disabled,    ///< by the PF, or the queue is not enabled, or the function may not master the bus
+    too_long,       ///< for the port (MAXFRS) or the queue (RLPML)
+    filtered_mac,   ///< not ours: address, multicast hash, mode
+    filtered_vlan,  ///< tagged with a VLAN that the VF did not join
+    no_descriptor,  ///< too few posted for all of the frame, or the ring's registers make no sense
+    dma_fault,      ///< descriptor or buffer is outside what was mapped
+};
+
+struct RxCounters {
+    std::uint64_t delivered = 0;
+    std::uint64_t delivered_bytes = 0;  ///< without CRC
+    std::uint64_t link_down = 0;
+    std::uint64_t rx_disabled = 0;
+    std::uint64_t too_long = 0;
+    std::uint64_t filtered_mac = 0;
+    std::uint64_t filtered_vlan = 0;
+    std::uint64_t no_descriptor = 0;
+    std::uint64_t dma_fault = 0;
+
+    void count(RxOutcome outcome, std::uint64_t bytes) noexcept {
+        switch (outcome) {
+            case RxOutcome::delivered:
+                ++delivered;
+                delivered_bytes += bytes;
+                return;
+            case RxOutcome::link_down:
+                ++link_down;
+                return;
+            case RxOutcome::rx_disabled:
+                ++rx_disabled;
+                return;
+            case RxOutcome::too_long:
+                ++too_long;
+                return;
+            case RxOutcome::filtered_mac:
+                ++filtered_mac;
+                return;
+            case RxOutcome::filtered_vlan:
+                ++filtered_vlan;
+                return;
+            case RxOutcome::no_descriptor:
+                ++no_descriptor;
+                return;
+            case RxOutcome::dma_fault:
+                ++dma_fault;
+                return;
+        }
+    }
+};
+
+/// Frames that the VF asked to send. `halted_*` count queues that stopped until they are enabled again.
+struct TxCounters {
+    std::uint64_t sent = 0;
+    std::uint64_t sent_bytes = 0;  ///< as on the wire, padding included, without CRC
+    std::uint64_t spoofed = 0;     ///< source address or VLAN is not the VF's
+    std::uint64_t too_short = 0;
+    std::uint64_t no_crc = 0;             ///< IFCS missing
+    std::uint64_t offload_refused = 0;    ///< checksum or segmentation asked of a model that does neither
+    std::uint64_t halted_descriptor = 0;  ///< legacy, of unknown type, or a context inside a frame
+    std::uint64_t halted_chain = 0;       ///< more descriptors than a frame may have
+    std::uint64_t halted_length = 0;      ///< longer than the hardware's limit
+    std::uint64_t halted_dma = 0;         ///< descriptor or data is outside what was mapped
+};
+
+}  // namespace vitrine::vf_sim

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+
+#include "driver/mailbox_messages.hpp"
+#include "tools/vf_sim/mailbox.hpp"
+#include "tools/vf_sim/policy.hpp"
+#include "tools/vf_sim/receive_filter.hpp"
+#include "tools/vf_sim/rss.hpp"
+
+namespace vitrine::vf_sim {
+
+/// The PF driver's side of the mailbox, for one VF: answers as the Linux ixgbe PF does (API 1.0 to 1.3), and keeps what
+/// the VF obtained.
+class PhysicalFunction {
+public:
+    explicit PhysicalFunction(const Policy& policy);
+
+    /// Answers a message in place. False: not a request, no answer.
+    bool answer(MailboxWords& message);
+    /// The VF was reset (VFCTRL.RST or FLR): only a RESET message makes it clear to send again.
+    void forget_vf();
+    /// The PF itself was: what the VF obtained is gone, its address too if the administrator gave none.
+    void reset();
+
+    bool clear_to_send() const { return clear_to_send_; }
+    bool receive_enabled() const { return clear_to_send_ && receive_allowed_; }
+    std::uint32_t longest_frame_bytes() const { return longest_frame_bytes_; }  ///< of the port, CRC included
+    const ReceiveFilter& filter() const { return filter_; }
+    EthernetAddress address() const { return address_; }  ///< of the VF; zero before it has one
+    driver::MailboxApi api() const { return api_; }
+    bool spoof_check() const { return spoof_check_; }
+    const Rss& rss() const { return rss_; }  ///< the port's, which the 82599 and the X540 use for VFs
+    const Policy& policy() const { return policy_; }
+
+private:
+    bool reset_vf(MailboxWords& message);
+    bool handle(MailboxWords& message);  ///< false: FAILURE
+    bool set_address(const MailboxWords& message);
+    bool set_multicast(const MailboxWords& message);
+    bool set_vlan(const MailboxWords& message);
+    bool set_longest_frame(std::uint32_t bytes);
+    bool set_further_address(const MailboxWords& message);
+    bool negotiate(std::uint32_t version);
+    bool get_queues(MailboxWords& message) const;
+    bool get_rss(MailboxWords& message) const;
+    bool update_mode(MailboxWords& message);
+    bool jumbo() const { return policy_.mtu_bytes > 1500; }
+
+    Policy policy_;
+    ReceiveFilter filter_;
+    Rss rss_;
+    EthernetAddress address_{};
+    driver::MailboxApi api_ = driver::MailboxApi::v1_0;
+    bool clear_to_send_ = false;
+    bool receive_allowed_ = false;
+    bool spoof_check_;
+    std::uint32_t longest_frame_bytes_;
+};
+
+}  // namespace vitrine::vf_sim

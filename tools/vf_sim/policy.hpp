@@ -1,0 +1,32 @@
+#pragma once
+
+#include <bitset>
+#include <cstdint>
+#include <optional>
+
+#include "driver/mailbox_messages.hpp"
+#include "mem/test_frame.hpp"
+#include "tools/vf_sim/part.hpp"
+
+namespace vitrine::vf_sim {
+
+using mem::EthernetAddress;
+using VlanSet = std::bitset<4096>;
+
+/// What the administrator of the physical function decided. The defaults are those of a Linux PF.
+struct Policy {
+    Part part = Part::i82599;
+    std::optional<EthernetAddress> mac;  ///< none: RESET is refused and the VF makes an address up
+    bool trusted = false;
+    bool promiscuous = false;  ///< the PF itself is: without it no VF may be
+    bool spoof_check = true;
+    bool rss_query = false;  ///< the VF may read table and key (82599, X540)
+    bool rss_udp = false;    ///< UDP ports take part in the hash (82599, X540)
+    unsigned mtu_bytes = 1500;
+    unsigned queues = 1;  ///< what GET_QUEUES grants: 1, 2, 4 or 8
+    driver::MailboxApi api_ceiling = driver::MailboxApi::v1_3;
+    unsigned multicast_filter_type = 0;
+    VlanSet vlans = VlanSet{}.set();  ///< those that the VF may join
+};
+
+}  // namespace vitrine::vf_sim
