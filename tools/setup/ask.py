@@ -1,24 +1,18 @@
 #!/usr/bin/python3
-"""Asks a control socket one thing: ask.py SOCKET METHOD. JSON-RPC, one request and one answer a line."""
+"""Gives a control socket of vf_sim one command and prints the answer: ask.py SOCKET COMMAND."""
 
-import json
 import socket
 import sys
 
 
-def main() -> int:
-    path, method = sys.argv[1:]
+def main() -> None:
+    path, command = sys.argv[1:]
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(10)
         control.connect(path)
-        control.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method}).encode() + b"\n")
-        answer = json.loads(control.makefile().readline())
-    if "error" in answer:
-        print(f"{path}: {answer['error']['message']}", file=sys.stderr)
-        return 1
-    print(json.dumps(answer["result"], indent=2))
-    return 0
+        control.sendall(command.encode() + b"\n")
+        print(control.makefile().readline().rstrip())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

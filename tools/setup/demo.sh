@@ -16,7 +16,7 @@ start_demo_chain() {
     local size=$1 mtu=1500
     ((size <= 1518)) || mtu=9000
     start vf_sim build/vf_sim --socket "$scratch/vf.sock" --control "$scratch/vf.control" \
-        --wire "gen:size=$size,count=$(demo_frames "$size")"
+        --wire "gen:size=$size,count=$(demo_frames "$size")" --pf-mtu "$mtu" --doorbells poll
     wait_for_socket "$scratch/vf.sock" vf_sim
     start vitrine build/vitrine run --name "demo-$size" --run-dir "$scratch/run" --mtu "$mtu" \
         --vf "vfio-user:$scratch/vf.sock" --socket-path "$scratch/vhost.sock"
@@ -26,8 +26,8 @@ start_demo_chain() {
 # run_guest MODE SIZE: the front-end and the guest in one process; leaves what it counted in a file.
 run_guest() {
     local mode=$1 size=$2 status=0
-    timeout 120 build/vitrine-guest "$mode" --socket "$scratch/vhost.sock" --size "$size" \
-        --count "$(demo_frames "$size")" --json >"$scratch/$size.$mode.json" 2>"$scratch/guest.log" || status=$?
+    timeout 120 build/vitrine-guest "$mode" --socket "$scratch/vhost.sock" --size "$size" --json \
+        --count "$(demo_frames "$size")" >"$scratch/$size.$mode.json" 2>"$scratch/guest.log" || status=$?
     ((status == 0)) || warn "vitrine-guest $mode ended with $status: $(tail -n 1 "$scratch/guest.log")"
 }
 
