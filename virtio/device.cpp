@@ -62,12 +62,11 @@ bool Device::running(unsigned ring) const {
 bool Device::should_run(unsigned ring) const {
     const Vring& vring = vrings_[ring];
     if (!vring.started || vring.entries == 0 || !vring.address) return false;
+    if (vring.enabled != Enabled::no) return vring.enabled == Enabled::yes;
     // A disabled transmit ring is to be drained, says the protocol. cloud-hypervisor disables rings to pause the guest
     // and expects them untouched; it never negotiates these two, QEMU does.
-    const bool drained_when_disabled =
-        !receives(ring) &&
-        (protocol_features_ & (vhost_user::protocol::reset_device | vhost_user::protocol::status)) != 0;
-    return vring.enabled || drained_when_disabled;
+    return !receives(ring) &&
+           (protocol_features_ & (vhost_user::protocol::reset_device | vhost_user::protocol::status)) != 0;
 }
 
 std::optional<RingMemory> Device::translate(const Vring& vring) const {
@@ -100,9 +99,10 @@ bool Device::start(unsigned ring) {
         receive_[pair].emplace(memory_, split, (features_ & feature::mrg_rxbuf) != 0, receive_counters_[pair]);
     } else {
         const DeviceRing split(memory_, *where, features, events, transmit_counters_[pair]);
-        transmit_[pair].emplace(memory_, split, config_.mtu + frame_overhead_bytes,
-                                vring.enabled ? TransmitQueue::Mode::send : TransmitQueue::Mode::discard,
-                                transmit_counters_[pair]);
+        transmit_[pair].emplace(
+            memory_, split, config_.mtu + frame_overhead_bytes,
+            vring.enabled == Enabled::yes ? TransmitQueue::Mode::send : TransmitQueue::Mode::discard,
+            transmit_counters_[pair]);
     }
     refresh_events(ring);
     if (vring.base && *vring.base != used_index(ring)) ++session_counters_.base_differs;

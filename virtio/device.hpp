@@ -24,6 +24,9 @@ struct DeviceConfig {
     std::uint32_t speed_mbps = NetConfig::unknown_speed;
 };
 
+/// A ring that was never enabled waits; one that was disabled may have to be drained.
+enum class Enabled { not_yet, yes, no };
+
 /// One ring as the front-end describes it, message by message. Control thread.
 struct Vring {
     std::uint32_t entries = 0;
@@ -33,7 +36,7 @@ struct Vring {
     mem::FileDescriptor call;
     mem::FileDescriptor error;
     bool started = false;
-    bool enabled = false;
+    Enabled enabled = Enabled::not_yet;
 };
 
 /// The virtio-net device: the offer, what the connected front-end made of it, and the queues that run. Ring 2p is

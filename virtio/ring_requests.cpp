@@ -148,10 +148,11 @@ Session::Answer Session::set_vring_err(Message& message) {
 Session::Answer Session::set_vring_enable(Message& message) {
     const auto ring = ring_of(message);
     if (!ring) return std::unexpected(ring.error());
-    const std::uint32_t enable = message.read<wire::VringState>().number;
-    if (enable > 1) return std::unexpected(&Counters::bad_value);
-    if (device_.vring(*ring).enabled == (enable == 1)) return {};
-    return change_ring(*ring, [&](Vring& vring) { vring.enabled = enable == 1; });
+    const std::uint32_t number = message.read<wire::VringState>().number;
+    if (number > 1) return std::unexpected(&Counters::bad_value);
+    const Enabled wanted = number == 1 ? Enabled::yes : Enabled::no;
+    if (device_.vring(*ring).enabled == wanted) return {};
+    return change_ring(*ring, [&](Vring& vring) { vring.enabled = wanted; });
 }
 
 }  // namespace vitrine::virtio

@@ -177,7 +177,7 @@ Session::Answer Session::set_features(Message& message) {
     stop_rings();
     device_.set_features(features);
     if ((features & feature::protocol_features) == 0)
-        for (unsigned ring = 0; ring < device_.rings(); ++ring) device_.vring(ring).enabled = true;
+        for (unsigned ring = 0; ring < device_.rings(); ++ring) device_.vring(ring).enabled = Enabled::yes;
     start_rings();
     return {};
 }
@@ -189,7 +189,7 @@ Session::Answer Session::set_owner(Message&) {
 Session::Answer Session::reset_owner(Message&) {
     const auto hold = hooks_.hold();
     stop_rings();
-    for (unsigned ring = 0; ring < device_.rings(); ++ring) device_.vring(ring).enabled = false;
+    for (unsigned ring = 0; ring < device_.rings(); ++ring) device_.vring(ring).enabled = Enabled::not_yet;
     start_rings();
     return {};
 }
@@ -239,7 +239,7 @@ Session::Answer Session::reset_device(Message&) {
     stop_rings();
     for (unsigned ring = 0; ring < device_.rings(); ++ring) {
         device_.vring(ring).started = false;
-        device_.vring(ring).enabled = false;
+        device_.vring(ring).enabled = Enabled::not_yet;
     }
     device_.set_status(0);
     return {};
