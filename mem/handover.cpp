@@ -17,12 +17,11 @@ void sleep_on(const EventFd& event, int limit_milliseconds) noexcept {
 
 Handover::Hold Handover::take(std::chrono::milliseconds limit) {
     if (depth_++ > 0) return Hold(*this);
-    const Token request = Token::take;
-    to_poller_.push({&request, 1});
+    to_poller_.push_one(Token::take);
     request_event_.signal();
     const auto deadline = std::chrono::steady_clock::now() + limit;
     Token answer{};
-    while (to_control_.pop({&answer, 1}) == 0) {
+    while (!to_control_.pop_one(answer)) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
         if (left.count() <= 0) {
             --depth_;
@@ -35,20 +34,18 @@ Handover::Hold Handover::take(std::chrono::milliseconds limit) {
 
 void Handover::give_back() noexcept {
     if (--depth_ > 0) return;
-    const Token back = Token::given_back;
-    to_poller_.push({&back, 1});
+    to_poller_.push_one(Token::given_back);
     given_back_event_.signal();
 }
 
 bool Handover::stand_by() noexcept {
     if (to_poller_.empty()) return false;
     Token token{};  // one at a time: behind a "given back" the next request may already wait
-    to_poller_.pop({&token, 1});
+    to_poller_.pop_one(token);
     request_event_.drain();
-    const Token taken = Token::taken;
-    to_control_.push({&taken, 1});
+    to_control_.push_one(Token::taken);
     taken_event_.signal();
-    while (to_poller_.pop({&token, 1}) == 0) sleep_on(given_back_event_, -1);
+    while (!to_poller_.pop_one(token)) sleep_on(given_back_event_, -1);
     return true;
 }
 

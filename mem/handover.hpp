@@ -20,6 +20,9 @@ public:
     std::size_t push(std::span<const Item> items) noexcept { return queue_.push(items.data(), items.size()); }
     /// Returns how many came.
     std::size_t pop(std::span<Item> items) noexcept { return queue_.pop(items.data(), items.size()); }
+    /// For rare items only.
+    bool push_one(const Item& item) noexcept { return queue_.push(item); }
+    bool pop_one(Item& item) noexcept { return queue_.pop(item); }
     bool empty() const noexcept { return queue_.read_available() == 0; }
 
 private:

@@ -13,7 +13,7 @@ struct CounterName {
 };
 
 /// From the NIC to the guest, for one queue pair. Written by the poll thread alone.
-/// Conservation: frames_from_nic = the receive ring's frames + rx_oversize + every drop named here + frames waiting.
+/// Conservation: frames_from_nic = frames of the receive ring + every drop named here.
 struct ReceivePathCounters {
     std::uint64_t frames_from_nic = 0;
     std::uint64_t bytes_from_nic = 0;
@@ -39,7 +39,7 @@ struct ReceivePathCounters {
 };
 
 /// From the guest to the NIC, for one queue pair. Written by the poll thread alone.
-/// Conservation: the transmit ring's frames = frames_to_nic + every drop named here.
+/// Conservation: frames of the transmit ring = frames_to_nic + every drop named here.
 struct TransmitPathCounters {
     std::uint64_t frames_to_nic = 0;
     std::uint64_t bytes_to_nic = 0;

@@ -17,12 +17,16 @@ namespace {
 /// Lets CLI11 read --config through toml++, which names line and column of a mistake.
 class TomlFile : public CLI::Config {
 public:
+    explicit TomlFile(const CLI::App* known) : known_(known) {}
+
     std::string to_config(const CLI::App*, bool, bool, std::string) const override { return {}; }
 
     std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
         std::vector<CLI::ConfigItem> entries;
         try {
             for (const auto& [key, node] : toml::parse(input)) {
+                if (known_->get_option_no_throw("--" + std::string(key.str())) == nullptr)
+                    fail(key.source().begin, "no such option: " + std::string(key.str()));
                 CLI::ConfigItem item;
                 item.parents = {"run"};
                 item.name = key.str();
@@ -34,15 +38,18 @@ public:
                 entries.push_back(std::move(item));
             }
         } catch (const toml::parse_error& error) {
-            std::ostringstream where;
-            where << "--config: line " << error.source().begin.line << ", column " << error.source().begin.column
-                  << ": " << error.description();
-            throw CLI::FileError(where.str());
+            fail(error.source().begin, std::string(error.description()));
         }
         return entries;
     }
 
 private:
+    [[noreturn]] static void fail(const toml::source_position& at, const std::string& what) {
+        std::ostringstream where;
+        where << "--config: line " << at.line << ", column " << at.column << ": " << what;
+        throw CLI::FileError(where.str());
+    }
+
     static std::string text_of(const toml::node& node) {
         if (const auto text = node.value<std::string>(); node.is_string()) return *text;
         std::ostringstream text;
@@ -51,6 +58,8 @@ private:
         });
         return text.str();
     }
+
+    const CLI::App* known_;
 };
 
 std::vector<std::string> split(const std::string& list) {
@@ -90,11 +99,11 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     app.require_subcommand(1);
     app.footer("Example: vitrine run --name vm1 --vf vfio-user:/run/vf.sock --socket-path /run/vitrine/vm1/vhost.sock");
     app.set_config("--config", "", "TOML file with the options of `run` by their long names; the command line wins");
-    app.config_formatter(std::make_shared<TomlFile>());
     app.allow_config_extras(CLI::config_extras_mode::error);
 
     CLI::App* run = app.add_subcommand("run", "Serves one VM until SIGTERM.");
     run->configurable();
+    app.config_formatter(std::make_shared<TomlFile>(run));
     run->fallthrough();
     run->add_option("--name", options.name, "Name of the VM")->check([](const std::string& name) {
         const bool plain =
@@ -117,7 +126,8 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     auto* connect = run->add_option("--connect", options.front_end.connect_path, "Connect to a listening front-end");
     listen->excludes(inherit)->excludes(connect);
     inherit->excludes(connect);
-    run->add_option("--queues", options.pairs, "Queue pairs that the guest is offered")->check(CLI::Range(1u, 4u));
+    run->add_option("--queues", options.pairs, "Queue pairs that the guest is offered")
+        ->check(CLI::IsMember({1u, 2u, 4u}));
     run->add_option("--mtu", options.mtu, "MTU that the guest is offered")->check(CLI::Range(68, 9000));
     run->add_option("--rx", options.rx_mode, "Receive path: auto, or copy into the guest's buffers")
         ->check(CLI::IsMember({"auto", "copy"}));

@@ -1,0 +1,101 @@
+#include "apps/vitrine/options.hpp"
+
+#include <cstdlib>
+#include <fstream>
+#include <unistd.h>
+
+#include <doctest/doctest.h>
+
+using vitrine::apps::Options;
+
+namespace {
+
+struct Parsed {
+    std::optional<Options> options;
+    int exit_code = 0;
+};
+
+Parsed parse(std::vector<std::string> words) {
+    words.insert(words.begin(), "vitrine");
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    Parsed result;
+    result.options =
+        vitrine::apps::parse_options(static_cast<int>(arguments.size()), arguments.data(), result.exit_code);
+    return result;
+}
+
+struct TomlText {
+    std::string path = "/tmp/vitrine-options-XXXXXX";
+    explicit TomlText(const std::string& text) {
+        const int file = ::mkstemp(path.data());
+        REQUIRE(file >= 0);
+        ::close(file);
+        std::ofstream(path) << text;
+    }
+    ~TomlText() { ::unlink(path.c_str()); }
+};
+
+}  // namespace
+
+TEST_CASE("the socket of a named VM is in its run directory unless said otherwise") {
+    const Parsed plain = parse({"run", "--vf", "vfio-user:/x", "--name", "vm1", "--run-dir", "/r"});
+    REQUIRE(plain.options);
+    CHECK(plain.options->run_directory == "/r/vm1");
+    CHECK(plain.options->front_end.socket_path == "/r/vm1/vhost.sock");
+    const Parsed connecting = parse({"run", "--vf", "vfio-user:/x", "--connect", "/s"});
+    REQUIRE(connecting.options);
+    CHECK(connecting.options->front_end.socket_path.empty());
+    CHECK(connecting.options->front_end.connect_path == "/s");
+}
+
+TEST_CASE("a wrong option is a usage error: exit code 2") {
+    for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+             {},
+             {"run"},
+             {"run", "--vf", "eth0"},
+             {"run", "--vf", "vfio-user:"},
+             {"run", "--vf", "vfio-user:/x", "--nonsense"},
+             {"run", "--vf", "vfio-user:/x", "--mtu", "9001"},
+             {"run", "--vf", "vfio-user:/x", "--vlan", "10,4096"},
+             {"run", "--vf", "vfio-user:/x", "--queues", "3"},
+             {"run", "--vf", "vfio-user:/x", "--idle", "soon"},
+             {"run", "--vf", "vfio-user:/x", "--multicast", "01:00:5e:00:00:01,00:11:22:33:44:55"},
+             {"run", "--vf", "vfio-user:/x", "--name", "../vm1"},
+             {"run", "--vf", "vfio-user:/x", "--fd", "7", "--connect", "/s"},
+             {"run", "--vf", "vfio-user:/x", "--rx", "pages"}}) {
+        const Parsed parsed = parse(words);
+        CHECK_FALSE(parsed.options.has_value());
+        CHECK(parsed.exit_code == 2);
+    }
+}
+
+TEST_CASE("a TOML file sets options by their long names, and the command line wins") {
+    const TomlText file("vf = 'vfio-user:/from-file'\nmtu = 9000\nvlan = [10, 20]\npromiscuous = true\nname = 'a'\n");
+    const Parsed parsed = parse({"run", "--config", file.path, "--name", "b"});
+    REQUIRE(parsed.options);
+    CHECK(parsed.options->vf == "vfio-user:/from-file");
+    CHECK(parsed.options->mtu == 9000);
+    CHECK(parsed.options->vlans == std::vector<std::uint16_t>{10, 20});
+    CHECK(parsed.options->promiscuous);
+    CHECK(parsed.options->name == "b");
+}
+
+TEST_CASE("a mistake in the TOML file is a usage error") {
+    for (const char* text : {"vf = 'vfio-user:/x'\nno_such_option = 1\n", "vf = 'vfio-user:/x'\nmtu = 'large'\n",
+                             "vf = \n", "[vf]\na = 1\n"}) {
+        const TomlText file(text);
+        const Parsed parsed = parse({"run", "--config", file.path});
+        CHECK_FALSE(parsed.options.has_value());
+        CHECK(parsed.exit_code == 2);
+    }
+    CHECK(parse({"run", "--config", "/nowhere/at/all.toml", "--vf", "vfio-user:/x"}).exit_code == 2);
+}
+
+TEST_CASE("group addresses of --multicast are read, and auto and all are no lists") {
+    const Parsed list = parse({"run", "--vf", "vfio-user:/x", "--multicast", "01:00:5e:00:00:fb,33:33:00:00:00:fb"});
+    REQUIRE(list.options);
+    REQUIRE(list.options->multicast_groups.size() == 2);
+    CHECK(list.options->multicast_groups[0] == std::array<std::uint8_t, 6>{1, 0, 0x5e, 0, 0, 0xfb});
+    CHECK(parse({"run", "--vf", "vfio-user:/x", "--multicast", "all"}).options->multicast_groups.empty());
+}
