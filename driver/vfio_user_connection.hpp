@@ -37,8 +37,8 @@ public:
     int descriptor() const { return socket_.get(); }
 
 private:
-    Reply exchange(const mem::vfio_user::Header& request, std::span<const std::byte> message,
-                   std::span<const int> descriptors, std::size_t least_bytes, std::size_t most_bytes, int& refusal);
+    void receive(std::span<std::byte> bytes, std::vector<mem::FileDescriptor>& descriptors, const std::string& attempt);
+    [[noreturn]] void break_off(int error, const std::string& attempt);
 
     mem::FileDescriptor socket_;
     std::chrono::milliseconds limit_;
