@@ -20,7 +20,7 @@ start_testpmd() {
     rm -f "$work/testpmd.stdin"
     mkfifo "$work/testpmd.stdin"
     exec 7<>"$work/testpmd.stdin"
-    start testpmd dpdk-testpmd --no-huge -m 256 --single-file-segments --no-telemetry --no-shconf --no-pci \
+    start testpmd stdbuf -oL dpdk-testpmd --no-huge -m 256 --single-file-segments --no-telemetry --no-shconf --no-pci \
         -l 0,1 --main-lcore 0 --file-prefix "vitrine-test-$$" \
         --vdev "net_virtio_user0,path=$work/vhost.sock,mac=$vf_mac,queues=1,queue_size=256" \
         -- -i --no-mlockall --total-num-mbufs=8192 --forward-mode="$mode" "$@" <&7
@@ -36,16 +36,16 @@ command_testpmd() {
     printf '%s\n' "$1" >&7
 }
 
-# testpmd_counter NAME: RX-packets, TX-packets, ... of its only port, now.
-testpmd_counter() {
+# read_testpmd NAME: RX-packets or TX-packets of its only port, into $counted.
+read_testpmd() {
     local before
-    before=$(grep -c 'NIC statistics for port 0' "$work/testpmd.log" || true)
+    before=$(grep -c 'Tx-bps' "$work/testpmd.log" || true)
     command_testpmd 'show port stats 0'
     wait_until 20 "testpmd's statistics" testpmd_told "$before"
-    sed -n "s/.*$1: *\([0-9]*\).*/\1/p" "$work/testpmd.log" | tail -n 1
+    counted=$(sed -n "s/.*$1: *\([0-9]*\).*/\1/p" "$work/testpmd.log" | tail -n 1)
 }
 
-# The line of stars that ends the statistics comes after all of the counters.
+# The line with Tx-bps comes after all of the counters.
 testpmd_told() {
     (($(grep -c 'Tx-bps' "$work/testpmd.log") > $1))
 }
@@ -57,34 +57,33 @@ end_testpmd() {
 }
 
 all_received() {
-    received=$(testpmd_counter RX-packets)
-    books_balance "$received" 0 && [[ $(field "$work/vf_sim.json" "done") == True ]]
+    read_testpmd RX-packets
+    books_balance "$counted" 0 && [[ $(field "$work/vf_sim.json" "done") == True ]]
 }
 
 test_receive() {
-    local received=0
-    start_chain receive "gen:size=64,count=$receive_frames"
+    start_chain receive "gen:size=64,rate=50000,count=$receive_frames"
     start_testpmd rxonly
     command_testpmd start
+    open_wire
     wait_until 120 "testpmd to receive $receive_frames frames" all_received
-    ((received > 0)) || fail "testpmd received nothing"
-    check_books "$received" 0
-    passed "testpmd received $received of $receive_frames frames, and the rest is in drop counters"
+    ((counted > 0)) || fail "testpmd received nothing"
+    check_books "$counted" 0
+    passed "testpmd received $counted of $receive_frames frames, and the rest is in drop counters"
     end_testpmd
     stop_chain
 }
 
 test_send() {
-    local sent
     start_chain send null
     start_testpmd txonly
     command_testpmd start
     sleep "$(is_long && echo 10 || echo 2)"
     command_testpmd stop
-    sent=$(testpmd_counter TX-packets)
-    ((sent > 0)) || fail "testpmd sent nothing"
-    check_books 0 "$sent"
-    passed "testpmd sent $sent frames, and all are on the wire or in drop counters"
+    read_testpmd TX-packets
+    ((counted > 0)) || fail "testpmd sent nothing"
+    check_books 0 "$counted"
+    passed "testpmd sent $counted frames, and all are on the wire or in drop counters"
     end_testpmd
     stop_chain
 }

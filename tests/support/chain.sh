@@ -11,9 +11,26 @@ start_chain() {
     start vf_sim "$build/vf_sim" --socket "$work/vf.sock" --control "$work/vf.control" --mac "$vf_mac" \
         --wire "$wire" --doorbells poll
     wait_for_socket "$work/vf.sock" vf_sim
+    # Without a guest, vitrine would drop what the generator sends, properly counted: see open_wire.
+    [[ $wire != gen:* ]] || ask_vf_sim "link down" >/dev/null
     start vitrine "$build/vitrine" run --name "$name" --run-dir "$work/run" --vf "vfio-user:$work/vf.sock" \
         --socket-path "$work/vhost.sock" "$@"
     wait_for_socket "$work/vhost.sock" vitrine
+}
+
+ask_vf_sim() {
+    "$source_root/tools/setup/ask.py" "$work/vf.control" "$1"
+}
+
+# open_wire: lets the generator begin, once the guest is there.
+open_wire() {
+    wait_until 20 "the front-end" front_end_ready
+    ask_vf_sim "link up" >/dev/null
+}
+
+front_end_ready() {
+    take_status
+    [[ $(field "$work/vitrine.json" front_end.features) != 0x0 ]]
 }
 
 stop_chain() {
@@ -22,7 +39,7 @@ stop_chain() {
 }
 
 take_status() {
-    "$source_root/tools/setup/ask.py" "$work/vf.control" status >"$work/vf_sim.json"
+    ask_vf_sim status >"$work/vf_sim.json"
     "$build/vitrinectl" status "$chain" --run-dir "$work/run" --json >"$work/vitrine.json"
 }
 
