@@ -1,0 +1,71 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "apps/guest/driver_ring.hpp"
+#include "apps/guest/guest_ram.hpp"
+#include "mem/file_descriptor.hpp"
+#include "virtio/net_header.hpp"
+#include "virtio/vhost_user.hpp"
+
+namespace vitrine::guest {
+
+/// Connects to a back-end that listens, trying again for `limit` while nobody does. Throws std::system_error.
+mem::FileDescriptor connect_to_backend(const std::string& path, std::chrono::milliseconds limit);
+/// Listens until a back-end connects. Throws std::system_error (ETIMEDOUT).
+mem::FileDescriptor await_backend(const std::string& path, std::chrono::milliseconds limit);
+
+/// The front-end of one vhost-user connection. It sends what cloud-hypervisor sends for a virtio-net device, in its
+/// order: SET_OWNER first, NEED_REPLY on everything once REPLY_ACK is agreed, the ring base from avail.idx, and
+/// ENABLE after all rings are described.
+///
+/// Every member throws std::system_error that names the request: ETIMEDOUT when the answer takes longer than
+/// `answer_limit`, ECONNRESET when the back-end is gone, EPROTO when it refuses or talks nonsense.
+class Frontend {
+public:
+    static constexpr std::chrono::milliseconds answer_limit{5000};
+
+    /// Negotiates, as at the creation of the device. `wanted` are the virtio features to take if they are offered;
+    /// `rings` is how many the back-end must have.
+    Frontend(mem::FileDescriptor socket, std::uint64_t wanted, unsigned rings);
+
+    /// What both sides want.
+    std::uint64_t features() const { return features_; }
+    /// Up to the duplex field; nothing when the back-end does not share it.
+    const std::optional<virtio::NetConfig>& config() const { return config_; }
+
+    /// Gives the back-end memory and rings, as when the driver says DRIVER_OK. `rings[i]` becomes ring i.
+    void activate(const GuestRam& ram, std::span<DriverRing* const> rings);
+    /// Stops the rings, as when the driver resets the device, and notes where one does not stand at its used.idx.
+    void deactivate(std::span<DriverRing* const> rings);
+
+    /// Readable when the back-end is gone: it never speaks first.
+    int descriptor() const { return socket_.get(); }
+
+private:
+    using Request = virtio::vhost_user::Request;
+
+    void send(Request request, std::span<const std::byte> payload, std::span<const int> descriptors);
+    /// Reads the reply to `request`, which has exactly the size of `payload`.
+    void receive(Request request, std::span<std::byte> payload);
+    /// Sends and, when REPLY_ACK is agreed, waits for the acknowledgement.
+    void tell(Request request, std::span<const std::byte> payload = {}, std::span<const int> descriptors = {});
+    std::uint64_t ask(Request request);
+    void tell_state(Request request, unsigned ring, std::uint32_t number);
+    void tell_file(Request request, unsigned ring, int descriptor);
+    void read_config();
+    void share_memory(const GuestRam& ram);
+    void describe_ring(unsigned ring, const DriverRing& where);
+
+    mem::FileDescriptor socket_;
+    std::uint64_t features_ = 0;
+    std::uint64_t protocol_features_ = 0;
+    std::optional<virtio::NetConfig> config_;
+};
+
+}  // namespace vitrine::guest

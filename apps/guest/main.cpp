@@ -1,0 +1,45 @@
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+
+#include "apps/guest/frontend.hpp"
+#include "apps/guest/options.hpp"
+#include "apps/guest/report.hpp"
+#include "apps/guest/run.hpp"
+
+namespace {
+
+std::atomic<bool> stop{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void stop_on(int signal) {
+    struct sigaction action{};
+    action.sa_handler = [](int) { stop = true; };
+    ::sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    using namespace vitrine::guest;
+    int exit_code = 0;
+    const auto options = parse_options(argc, argv, exit_code);
+    if (!options) return exit_code;
+    stop_on(SIGINT);
+    stop_on(SIGTERM);
+    try {
+        const std::chrono::seconds limit(options->wait_seconds);
+        auto socket = options->listen ? await_backend(options->socket_path, limit)
+                                      : connect_to_backend(options->socket_path, limit);
+        const Result result = run(*options, std::move(socket), stop);
+        std::fputs((options->json ? to_json(result) : to_table(result)).c_str(), stdout);
+        if (const std::string why = failure_of(result); !why.empty())
+            std::fprintf(stderr, "vitrine-guest: %s: %s\n", options->socket_path.c_str(), why.c_str());
+        return result.good() ? 0 : 1;
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "vitrine-guest: %s\n", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,152 @@
+#include "apps/guest/options.hpp"
+
+#include <charconv>
+#include <cstdio>
+#include <map>
+
+#include <CLI/CLI.hpp>
+
+#include "virtio/split_ring.hpp"
+
+namespace vitrine::guest {
+namespace {
+
+constexpr const char* description =
+    "vitrine-guest plays a virtual machine without one: the vhost-user front-end (in cloud-hypervisor's order) and "
+    "the\n"
+    "guest's virtio-net driver in one process. It checks every rule that the device must keep on the rings.\n";
+
+constexpr const char* footer =
+    "Modes:\n"
+    "  rx     counts what arrives; --pcap-out keeps it\n"
+    "  check  rx, and every frame must carry a valid stamp (sequence and CRC-32), as `vf_sim --wire gen:` sends them\n"
+    "  tx     sends stamped frames, or a capture with --pcap-in, and waits until the device has used them all\n"
+    "  echo   sends back what arrives, addresses swapped\n"
+    "\n"
+    "Sizes are wire sizes with CRC: 64 is a frame of 60 bytes in memory. Byte counts are without CRC.\n"
+    "A run ends at --count frames, after --seconds, or when nothing moved for --idle-seconds.\n"
+    "Exit code: 0 when no frame was bad and no rule was broken, 1 otherwise or when the run failed, 2 for a wrong\n"
+    "command line. Lost frames are printed; they are not bad by themselves.\n"
+    "\n"
+    "Examples:\n"
+    "  vitrine-guest check --socket /run/vitrine/vm1/vhost.sock --count 1000000\n"
+    "  vitrine-guest tx --socket vhost.sock --count 1000 --size 1518 --flows 4 --rate 10000\n"
+    "  vitrine-guest rx --socket vhost.sock --seconds 10 --pcap-out arrived.pcap --json";
+
+/// "02:00:00:00:00:fe".
+bool parse_address(const std::string& text, mem::EthernetAddress& address) {
+    if (text.size() != 3 * address.size() - 1) return false;
+    for (std::size_t i = 0; i < address.size(); ++i) {
+        const char* const begin = text.data() + 3 * i;
+        if (std::from_chars(begin, begin + 2, address[i], 16).ptr != begin + 2) return false;
+        if (i + 1 < address.size() && begin[2] != ':') return false;
+    }
+    return true;
+}
+
+/// What each option alone cannot say. Empty: all is well.
+std::string contradiction(const Options& options) {
+    const bool sends_capture = !options.pcap_in.empty();
+    if (!virtio::valid_ring_entries(options.queue_size)) return "--queue-size must be a power of two";
+    if (options.mode == Mode::tx) {
+        if (!options.pcap_out.empty()) return "--pcap-out keeps what arrives: not with tx";
+        if (!options.count && !options.seconds && !sends_capture) return "tx needs --count, --seconds or --pcap-in";
+    } else {
+        if (sends_capture) return "--pcap-in is sent: only with tx";
+        if (options.frames_per_second != 0) return "--rate is for sending: only with tx";
+    }
+    return {};
+}
+
+}  // namespace
+
+std::optional<Options> parse_options(int argc, const char* const* argv, int& exit_code) {
+    Options options;
+    std::string destination;
+    const std::map<std::string, Mode> modes{
+        {"rx", Mode::rx}, {"tx", Mode::tx}, {"echo", Mode::echo}, {"check", Mode::check}};
+    const std::map<std::string, mem::Backing> backings{
+        {"auto", mem::Backing::huge_or_small}, {"huge", mem::Backing::huge_only}, {"memfd", mem::Backing::small_only}};
+    const std::map<std::string, bool> switches{{"on", true}, {"off", false}};
+
+    CLI::App app(description);
+    app.footer(footer);
+    app.set_version_flag("--version", std::string("vitrine-guest " VITRINE_VERSION));
+    const auto word_of = [](const auto& words) {
+        return CLI::CheckedTransformer(words).description(CLI::detail::generate_map(words, true));
+    };
+    app.add_option("mode", options.mode, "What to do, see below")->required()->transform(word_of(modes));
+    app.add_option("--socket", options.socket_path, "The vhost-user socket of the back-end")->required();
+    app.add_flag("--listen", options.listen, "Wait for the back-end to connect, instead of connecting to it");
+
+    constexpr const char* run = "When it ends";
+    app.add_option("--count", options.count, "After this many frames")->check(CLI::PositiveNumber)->group(run);
+    app.add_option("--seconds", options.seconds, "After this time")->check(CLI::Range(1u, 1'000'000u))->group(run);
+    app.add_option("--idle-seconds", options.idle_seconds, "When nothing moved for so long after the first frame")
+        ->check(CLI::Range(1u, 1'000'000u))
+        ->capture_default_str()
+        ->group(run);
+    app.add_option("--wait-seconds", options.wait_seconds, "Limit for the back-end and for the first frame to come")
+        ->check(CLI::Range(1u, 1'000'000u))
+        ->capture_default_str()
+        ->group(run);
+
+    constexpr const char* frames = "Frames";
+    app.add_option("--size", options.wire_bytes, "Size of sent frames on the wire, with CRC")
+        ->check(CLI::Range(mem::least_test_frame_bytes + crc_bytes, most_wire_bytes))
+        ->capture_default_str()
+        ->group(frames);
+    app.add_option("--flows", options.flows, "Flows (UDP ports) of sent frames")
+        ->check(CLI::Range(1u, 50'000u))
+        ->capture_default_str()
+        ->group(frames);
+    app.add_option("--rate", options.frames_per_second, "Frames per second to send (default: as fast as it goes)")
+        ->check(CLI::Range(1u, 1'000'000'000u))
+        ->group(frames);
+    app.add_option("--destination", destination, "Ethernet address to send to (default 02:00:00:00:00:fe)")
+        ->group(frames);
+    app.add_option("--pcap-in", options.pcap_in, "Send the frames of this capture")->group(frames);
+    app.add_option("--pcap-out", options.pcap_out, "Write what arrives to this file")->group(frames);
+
+    constexpr const char* driver = "The driver it plays";
+    app.add_option("--queue-size", options.queue_size, "Entries of each ring")
+        ->check(CLI::Range(2, 32768))
+        ->capture_default_str()
+        ->group(driver);
+    app.add_option("--memory", options.backing, "Guest memory: huge pages, memfd, or auto: huge if there are any")
+        ->transform(word_of(backings))
+        ->group(driver);
+    app.add_option("--merge", options.merge, "Mergeable receive buffers (default on)")
+        ->transform(word_of(switches))
+        ->group(driver);
+    app.add_option("--indirect", options.indirect, "Indirect descriptors, header apart (default off)")
+        ->transform(word_of(switches))
+        ->group(driver);
+    app.add_option("--event-index", options.event_index, "Event index (default on)")
+        ->transform(word_of(switches))
+        ->group(driver);
+    unsigned spin_microseconds = static_cast<unsigned>(options.spin.count());
+    app.add_option("--spin", spin_microseconds, "Microseconds to spin before sleeping")
+        ->check(CLI::Range(0u, 1'000'000'000u))
+        ->capture_default_str()
+        ->group(driver);
+    app.add_flag("--json", options.json, "Print the result as one JSON object");
+
+    try {
+        app.parse(argc, argv);
+        options.spin = std::chrono::microseconds(spin_microseconds);
+        if (!destination.empty() && !parse_address(destination, options.destination))
+            throw CLI::ValidationError("--destination", destination + " is no Ethernet address");
+        if (const std::string why = contradiction(options); !why.empty()) throw CLI::ValidationError(why);
+    } catch (const CLI::Success& success) {
+        exit_code = app.exit(success);
+        return std::nullopt;
+    } catch (const CLI::Error& error) {
+        std::fprintf(stderr, "vitrine-guest: %s (vitrine-guest --help)\n", error.what());
+        exit_code = 2;
+        return std::nullopt;
+    }
+    return options;
+}
+
+}  // namespace vitrine::guest

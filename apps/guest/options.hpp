@@ -1,0 +1,50 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "mem/shared_memory.hpp"
+#include "mem/test_frame.hpp"
+
+namespace vitrine::guest {
+
+enum class Mode { rx, tx, echo, check };
+
+/// What the command line asks for. Frame sizes are wire sizes: with the CRC that only the wire sees.
+struct Options {
+    Mode mode = Mode::rx;
+    std::string socket_path;
+    bool listen = false;
+
+    std::optional<std::uint64_t> count;
+    std::optional<std::uint64_t> seconds;
+    std::uint64_t idle_seconds = 5;
+    std::uint64_t wait_seconds = 30;
+
+    std::size_t wire_bytes = 64;
+    std::uint32_t flows = 1;
+    std::uint64_t frames_per_second = 0;
+    mem::EthernetAddress destination{0x02, 0, 0, 0, 0, 0xfe};
+    std::string pcap_in;
+    std::string pcap_out;
+
+    std::uint16_t queue_size = 256;
+    mem::Backing backing = mem::Backing::huge_or_small;
+    bool merge = true;
+    bool indirect = false;
+    bool event_index = true;
+    std::chrono::microseconds spin{50};
+    bool json = false;
+};
+
+inline constexpr std::size_t crc_bytes = 4;
+/// 9000 bytes of MTU, Ethernet header, CRC and two VLAN tags.
+inline constexpr std::size_t most_wire_bytes = 9026;
+
+/// Reads the command line. Nothing: it is done with already (help, or an error of one line), end with `exit_code`.
+std::optional<Options> parse_options(int argc, const char* const* argv, int& exit_code);
+
+}  // namespace vitrine::guest

@@ -1,0 +1,244 @@
+#include "apps/guest/run.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "apps/guest/frontend.hpp"
+#include "apps/guest/guest_ram.hpp"
+#include "apps/guest/net_port.hpp"
+#include "apps/guest/schedule.hpp"
+#include "apps/guest/traffic.hpp"
+#include "mem/socket.hpp"
+#include "virtio/features.hpp"
+
+namespace vitrine::guest {
+namespace {
+
+namespace feature = virtio::feature;
+using std::chrono::nanoseconds;
+
+/// Signals and time limits are looked at in between.
+constexpr nanoseconds longest_sleep = std::chrono::milliseconds(100);
+constexpr std::size_t header_bytes = sizeof(virtio::NetHeader);
+constexpr std::size_t least_frame_bytes = 14;
+constexpr std::size_t most_frame_bytes = most_wire_bytes - crc_bytes;
+
+std::uint64_t wanted_features(const Options& options) {
+    return feature::mac | feature::mtu | feature::status | (options.merge ? feature::mrg_rxbuf : 0) |
+           (options.indirect ? feature::indirect_desc : 0) | (options.event_index ? feature::event_idx : 0);
+}
+
+NetPort::Config port_config(const Options& options, std::uint64_t features) {
+    NetPort::Config config{};
+    config.ring = {.entries = options.queue_size,
+                   .event_index = (features & feature::event_idx) != 0,
+                   .indirect = (features & feature::indirect_desc) != 0,
+                   .most_segments = 2};
+    config.mergeable = (features & feature::mrg_rxbuf) != 0;
+    if (!config.mergeable) config.receive_buffer_bytes = header_bytes + most_frame_bytes;
+    const bool only_stamped = options.mode == Mode::tx && options.pcap_in.empty();
+    config.transmit_buffer_bytes = header_bytes + (only_stamped ? options.wire_bytes - crc_bytes : most_frame_bytes);
+    return config;
+}
+
+EndRule::Limits limits(const Options& options) {
+    EndRule::Limits limits{};
+    limits.frames = options.count;
+    if (options.seconds) limits.time = std::chrono::seconds(*options.seconds);
+    limits.idle = std::chrono::seconds(options.idle_seconds);
+    limits.first = std::chrono::seconds(options.wait_seconds);
+    return limits;
+}
+
+mem::EthernetAddress own_address(const Frontend& frontend) {
+    mem::EthernetAddress address{0x02, 0, 0, 0, 0, 0x01};
+    if (frontend.config() && (frontend.features() & feature::mac) != 0)
+        std::memcpy(address.data(), frontend.config()->mac, address.size());
+    return address;
+}
+
+/// The guest while its rings run.
+class Guest {
+public:
+    Guest(const Options& options, const Frontend& frontend, NetPort& port, const std::atomic<bool>& stop)
+        : options_(options),
+          frontend_(frontend),
+          port_(port),
+          stop_(stop),
+          start_(Clock::now()),
+          last_moved_(start_),
+          end_(limits(options), start_),
+          pacer_(options.frames_per_second, start_),
+          receiver_(options),
+          scratch_(options.queue_size * port.receive_buffer_bytes()) {
+        if (options.mode == Mode::tx) source_.emplace(options, own_address(frontend));
+    }
+
+    /// Until the run ends and the device has used what was sent, or will not.
+    void play() {
+        while (!ending_) {
+            const Clock::time_point now = Clock::now();
+            const bool moved = receive() + send(now) + reclaim() != 0;
+            decide(now);
+            if (!ending_) rest(now, moved);
+        }
+        const Clock::time_point deadline = Clock::now() + std::chrono::seconds(options_.idle_seconds);
+        for (auto now = Clock::now(); !lost() && port_.in_flight() != 0 && now < deadline; now = Clock::now())
+            rest(now, receive() + reclaim() != 0);
+    }
+
+    /// Takes what the device delivered before its rings stopped.
+    void drain() {
+        while (receive() != 0) {
+        }
+        reclaim();
+    }
+
+    bool backend_gone() const { return ending_ == Ending::backend_gone; }
+
+    Result result() {
+        Result result{};
+        result.mode = options_.mode;
+        result.ending = *ending_;
+        result.active = end_.active();
+        result.received = receiver_.finish();
+        result.received.empty = port_.empty_frames();
+        result.sent = {.frames = reclaimed_,
+                       .bytes = queued_bytes_,
+                       .unfinished = port_.in_flight(),
+                       .skipped = source_ ? source_->skipped() : skipped_};
+        result.receive_ring = counts_of(port_.receive_ring());
+        result.transmit_ring = counts_of(port_.transmit_ring());
+        result.features = frontend_.features();
+        return result;
+    }
+
+private:
+    static Result::Ring counts_of(const DriverRing& ring) {
+        return {ring.violations(), ring.kicks(), ring.kicks_suppressed(), ring.calls()};
+    }
+
+    std::size_t receive() {
+        const auto frames = port_.receive();
+        for (const Frame& frame : frames) {
+            const auto bytes = frame.contiguous(scratch_);
+            receiver_.accept(bytes);
+            ++received_;
+            if (options_.mode == Mode::echo) echo(bytes);
+        }
+        port_.flush();
+        port_.release();
+        return frames.size();
+    }
+
+    void echo(std::span<const std::byte> frame) {
+        const Clock::time_point deadline = Clock::now() + std::chrono::seconds(options_.idle_seconds);
+        auto buffer = port_.transmit_buffer();
+        for (; buffer.empty() && !lost(); buffer = port_.transmit_buffer()) {
+            port_.flush();
+            if (Clock::now() > deadline || stop_) return;  // what is in flight then tells
+            rest(Clock::now(), reclaim() != 0);
+        }
+        if (lost()) return;
+        if (frame.size() > buffer.size() || frame.size() < least_frame_bytes) {
+            ++skipped_;
+            return;
+        }
+        write_echo(frame, buffer);
+        queue(frame.size());
+    }
+
+    std::size_t send(Clock::time_point now) {
+        std::size_t count = 0;
+        for (; source_ && !exhausted_ && count < NetPort::most_frames_per_burst; ++count) {
+            const auto buffer = port_.transmit_buffer();
+            if (buffer.empty() || !pacer_.due(now, source_->made())) break;
+            const auto length_bytes = source_->write_next(buffer);
+            exhausted_ = !length_bytes;
+            if (exhausted_) break;
+            queue(*length_bytes);
+        }
+        port_.flush();
+        return count;
+    }
+
+    void queue(std::size_t length_bytes) {
+        port_.send(length_bytes);
+        queued_bytes_ += length_bytes;
+    }
+
+    std::size_t reclaim() {
+        const std::size_t count = port_.reclaim();
+        reclaimed_ += count;
+        return count;
+    }
+
+    bool lost() const { return port_.broken() || backend_gone(); }
+
+    void decide(Clock::time_point now) {
+        if (lost()) {
+            ending_ = port_.broken() ? Ending::ring_broken : Ending::backend_gone;
+            return;
+        }
+        ending_ = source_ ? end_.check(now, reclaimed_, port_.in_flight() == 0) : end_.check(now, received_);
+        if (exhausted_ && port_.in_flight() == 0) ending_ = Ending::count;
+        if (stop_) ending_ = Ending::signal;
+    }
+
+    /// Spins for a bound after the last thing that moved, then sleeps.
+    void rest(Clock::time_point now, bool moved) {
+        if (moved) last_moved_ = now;
+        if (now - last_moved_ < options_.spin) {
+            __builtin_ia32_pause();
+            return;
+        }
+        nanoseconds limit = longest_sleep;
+        if (source_ && !exhausted_ && !port_.transmit_buffer().empty())
+            limit = std::clamp(nanoseconds(pacer_.due_time(source_->made()) - now), nanoseconds(0), longest_sleep);
+        port_.sleep(limit, frontend_.descriptor());
+        if (mem::wait_readable(frontend_.descriptor(), std::chrono::milliseconds(0))) ending_ = Ending::backend_gone;
+    }
+
+    const Options& options_;
+    const Frontend& frontend_;
+    NetPort& port_;
+    const std::atomic<bool>& stop_;
+    Clock::time_point start_;
+    Clock::time_point last_moved_;
+    EndRule end_;
+    Pacer pacer_;
+    Receiver receiver_;
+    std::optional<Source> source_;
+    bool exhausted_ = false;  ///< the source has no more
+    std::vector<std::byte> scratch_;
+    std::uint64_t received_ = 0;
+    std::uint64_t reclaimed_ = 0;
+    std::uint64_t queued_bytes_ = 0;
+    std::uint64_t skipped_ = 0;  ///< echoes that could not be made
+    std::optional<Ending> ending_;
+};
+
+}  // namespace
+
+Result run(const Options& options, mem::FileDescriptor socket, const std::atomic<bool>& stop) {
+    constexpr unsigned ring_count = 2;
+    Frontend frontend(std::move(socket), wanted_features(options), ring_count);
+    const NetPort::Config config = port_config(options, frontend.features());
+    GuestRam ram(NetPort::memory_bytes(config), options.backing);
+    NetPort port(ram, config);
+    const std::array<DriverRing*, ring_count> rings{&port.receive_ring(), &port.transmit_ring()};
+
+    Guest guest(options, frontend, port, stop);
+    frontend.activate(ram, rings);
+    port.post_buffers();
+    guest.play();
+    if (!guest.backend_gone()) frontend.deactivate(rings);
+    guest.drain();
+    return guest.result();
+}
+
+}  // namespace vitrine::guest

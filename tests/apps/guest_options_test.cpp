@@ -1,0 +1,115 @@
+#include <initializer_list>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "apps/guest/options.hpp"
+
+using namespace vitrine::guest;
+
+namespace {
+
+std::optional<Options> parse(std::initializer_list<const char*> arguments, int& exit_code) {
+    std::vector<const char*> argv{"vitrine-guest"};
+    argv.insert(argv.end(), arguments);
+    return parse_options(static_cast<int>(argv.size()), argv.data(), exit_code);
+}
+
+Options good(std::initializer_list<const char*> arguments) {
+    int exit_code = 0;
+    const auto options = parse(arguments, exit_code);
+    REQUIRE(options.has_value());
+    return *options;
+}
+
+}  // namespace
+
+TEST_CASE("vitrine-guest: options reach their fields") {
+    const Options options = good({"tx",
+                                  "--socket",
+                                  "a.sock",
+                                  "--count",
+                                  "7",
+                                  "--size",
+                                  "1518",
+                                  "--flows",
+                                  "3",
+                                  "--rate",
+                                  "1000",
+                                  "--destination",
+                                  "02:00:00:00:0a:ff",
+                                  "--merge",
+                                  "off",
+                                  "--indirect",
+                                  "on",
+                                  "--event-index",
+                                  "off",
+                                  "--memory",
+                                  "memfd",
+                                  "--queue-size",
+                                  "512",
+                                  "--spin",
+                                  "0",
+                                  "--json",
+                                  "--listen"});
+    CHECK(options.mode == Mode::tx);
+    CHECK(options.socket_path == "a.sock");
+    CHECK(options.count == 7);
+    CHECK(options.wire_bytes == 1518);
+    CHECK(options.flows == 3);
+    CHECK(options.frames_per_second == 1000);
+    CHECK(options.destination == vitrine::mem::EthernetAddress{2, 0, 0, 0, 0x0a, 0xff});
+    CHECK_FALSE(options.merge);
+    CHECK(options.indirect);
+    CHECK_FALSE(options.event_index);
+    CHECK(options.backing == vitrine::mem::Backing::small_only);
+    CHECK(options.queue_size == 512);
+    CHECK(options.spin.count() == 0);
+    CHECK(options.json);
+    CHECK(options.listen);
+}
+
+TEST_CASE("vitrine-guest: what the driver does unless told otherwise") {
+    const Options options = good({"check", "--socket", "a.sock"});
+    CHECK(options.mode == Mode::check);
+    CHECK(options.merge);
+    CHECK(options.event_index);
+    CHECK_FALSE(options.indirect);
+    CHECK_FALSE(options.count.has_value());
+    CHECK(options.idle_seconds == 5);
+}
+
+TEST_CASE("vitrine-guest: a wrong command line ends with 2") {
+    const std::initializer_list<std::initializer_list<const char*>> wrong{
+        {},
+        {"rx"},
+        {"--socket", "a.sock"},
+        {"fly", "--socket", "a.sock"},
+        {"tx", "--socket", "a.sock"},
+        {"tx", "--socket", "a.sock", "--count", "0"},
+        {"tx", "--socket", "a.sock", "--count", "1", "--size", "63"},
+        {"tx", "--socket", "a.sock", "--count", "1", "--size", "9027"},
+        {"tx", "--socket", "a.sock", "--count", "1", "--flows", "0"},
+        {"tx", "--socket", "a.sock", "--count", "1", "--destination", "02:00"},
+        {"tx", "--socket", "a.sock", "--count", "1", "--destination", "02:00:00:00:00:0g"},
+        {"tx", "--socket", "a.sock", "--count", "1", "--pcap-out", "x"},
+        {"rx", "--socket", "a.sock", "--pcap-in", "x"},
+        {"check", "--socket", "a.sock", "--rate", "5"},
+        {"rx", "--socket", "a.sock", "--queue-size", "100"},
+        {"rx", "--socket", "a.sock", "--queue-size", "65536"},
+        {"rx", "--socket", "a.sock", "--merge", "maybe"},
+        {"rx", "--socket", "a.sock", "--memory", "disk"},
+        {"rx", "--socket", "a.sock", "--no-such-option"},
+    };
+    for (const auto& arguments : wrong) {
+        int exit_code = 0;
+        CHECK_FALSE(parse(arguments, exit_code).has_value());
+        CHECK(exit_code == 2);
+    }
+}
+
+TEST_CASE("vitrine-guest: help ends with 0") {
+    int exit_code = 1;
+    CHECK_FALSE(parse({"--help"}, exit_code).has_value());
+    CHECK(exit_code == 0);
+}
