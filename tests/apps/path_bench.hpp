@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -135,7 +136,8 @@ private:
                                                          .used = GuestRam::user_base + guest.used_offset(),
                                                          .available = GuestRam::user_base + guest.available_offset(),
                                                          .log = 0};
-        vring.started = vring.enabled = true;
+        vring.started = true;
+        vring.enabled = virtio::Enabled::yes;
         REQUIRE(device.start(ring));
         REQUIRE(device.running(ring));
     }
