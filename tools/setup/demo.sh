@@ -3,32 +3,59 @@
 
 demo_huge_pages=256
 demo_sizes=(64 1518 9018)  # bytes on the wire, with CRC
+demo_seconds=3             # for each size, from the wire; the way back takes what it takes
 
-demo_frames() {
+# What two CPUs carry with the simulated card, vitrine and the guest on them; the wire does not wait for the guest.
+demo_rate() {
     case $1 in
-        64) echo 2000000 ;;
-        1518) echo 1000000 ;;
-        *) echo 200000 ;;
+        64) echo 250000 ;;
+        1518) echo 80000 ;;
+        *) echo 15000 ;;
     esac
 }
 
+demo_frames() {
+    echo $(($(demo_rate "$1") * demo_seconds))
+}
+
+ask_vf_sim() {
+    tools/setup/ask.py "$scratch/vf.control" "$1"
+}
+
+vitrine_status() {
+    build/vitrinectl status demo --run-dir "$scratch/run" --json
+}
+
+# The link stays down until the guest is there: vitrine would drop, and count, what comes earlier.
 start_demo_chain() {
     local size=$1 mtu=1500
     ((size <= 1518)) || mtu=9000
     start vf_sim build/vf_sim --socket "$scratch/vf.sock" --control "$scratch/vf.control" \
-        --wire "gen:size=$size,count=$(demo_frames "$size")" --pf-mtu "$mtu" --doorbells poll
+        --wire "gen:size=$size,rate=$(demo_rate "$size"),count=$(demo_frames "$size")" --pf-mtu "$mtu" --doorbells poll
     wait_for_socket "$scratch/vf.sock" vf_sim
-    start vitrine build/vitrine run --name "demo-$size" --run-dir "$scratch/run" --mtu "$mtu" \
+    ask_vf_sim "link down" >/dev/null
+    start vitrine build/vitrine run --name demo --run-dir "$scratch/run" --mtu "$mtu" \
         --vf "vfio-user:$scratch/vf.sock" --socket-path "$scratch/vhost.sock"
     wait_for_socket "$scratch/vhost.sock" vitrine
 }
 
-# run_guest MODE SIZE: the front-end and the guest in one process; leaves what it counted in a file.
+guest_connected() {
+    vitrine_status | grep -q '"features": "0x[0-9a-f]*[1-9a-f]'
+}
+
+# run_guest MODE SIZE: the front-end and the guest in one process; what it counted goes to a file.
 run_guest() {
-    local mode=$1 size=$2 status=0
-    timeout 120 build/vitrine-guest "$mode" --socket "$scratch/vhost.sock" --size "$size" --json \
-        --count "$(demo_frames "$size")" >"$scratch/$size.$mode.json" 2>"$scratch/guest.log" || status=$?
-    ((status == 0)) || warn "vitrine-guest $mode ended with $status: $(tail -n 1 "$scratch/guest.log")"
+    local mode=$1 size=$2 deadline=$((SECONDS + 20)) status=0
+    start guest timeout 120 build/vitrine-guest "$mode" --socket "$scratch/vhost.sock" --size "$size" --json \
+        --count "$(demo_frames "$size")"
+    until guest_connected || ! running guest || ((SECONDS >= deadline)); do
+        sleep 0.05
+    done
+    ask_vf_sim "link up" >/dev/null
+    wait "${child[guest]}" || status=$?
+    unset "child[guest]"
+    mv "$scratch/guest.log" "$scratch/$size.$mode.json"
+    ((status == 0)) || warn "vitrine-guest $mode ended with status $status: $(tail -n 1 "$scratch/guest.errors")"
 }
 
 demo_one_size() {
@@ -37,10 +64,10 @@ demo_one_size() {
     start_demo_chain "$size"
     run_guest check "$size"
     run_guest tx "$size"
-    build/vitrinectl status "demo-$size" --run-dir "$scratch/run" --json >"$scratch/$size.vitrine.json"
-    tools/setup/ask.py "$scratch/vf.control" status >"$scratch/$size.vf_sim.json"
-    stop vitrine || warn "vitrine did not end well: $(tail -n 1 "$scratch/vitrine.log")"
-    stop vf_sim || warn "vf_sim did not end well: $(tail -n 1 "$scratch/vf_sim.log")"
+    vitrine_status >"$scratch/$size.vitrine.json"
+    ask_vf_sim status >"$scratch/$size.vf_sim.json"
+    stop vitrine || warn "vitrine did not end well: $(tail -n 1 "$scratch/vitrine.errors")"
+    stop vf_sim || warn "vf_sim did not end well: $(tail -n 1 "$scratch/vf_sim.errors")"
     rm -f "$scratch/vf.sock" "$scratch/vf.control" "$scratch/vhost.sock"
 }
 

@@ -65,11 +65,12 @@ as_root() {
     fi
 }
 
-# start NAME COMMAND...: a background process that ends with this run at the latest; output in $scratch/NAME.log.
+# start NAME COMMAND...: a background process that ends with this run at the latest. Its output goes to $scratch/NAME.log, its errors
+# to $scratch/NAME.errors.
 start() {
     local name=$1
     shift
-    "$@" </dev/null >"$scratch/$name.log" 2>&1 &
+    "$@" </dev/null >"$scratch/$name.log" 2>"$scratch/$name.errors" &
     child[$name]=$!
 }
 
@@ -95,7 +96,7 @@ wait_for_socket() {
     local path=$1 name=$2 deadline=$((SECONDS + 20))
     until [[ -S $path ]]; do
         if ! running "$name" || ((SECONDS >= deadline)); then
-            tail -n 20 "$scratch/$name.log" >&2
+            tail -n 20 "$scratch/$name.errors" >&2
             die "$name does not listen at $path"
         fi
         sleep 0.05
