@@ -27,15 +27,7 @@ public:
                                               virtio::feature::indirect_desc | virtio::feature::event_idx |
                                               virtio::feature::protocol_features;
 
-    explicit FrontEnd(const virtio::DeviceConfig& config = {}) : device(config) { connect(); }
-
-    /// A new connection, the old one closed first.
-    void connect() {
-        session.reset();
-        int ends[2];
-        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-        socket = mem::FileDescriptor(ends[0]);
-        virtio::Hooks hooks;
+    explicit FrontEnd(const virtio::DeviceConfig& config = {}) : device(config) {
         hooks.hold = [this] {
             ++holds;
             return mem::Handover::Hold{};
@@ -43,6 +35,15 @@ public:
         hooks.drain = [this](unsigned ring) { drained.push_back(ring); };
         hooks.region_added = [this](const virtio::GuestRegion& region) { added.push_back(region.guest.raw); };
         hooks.region_removed = [this](const virtio::GuestRegion& region) { removed.push_back(region.guest.raw); };
+        connect();
+    }
+
+    /// A new connection, the old one closed first.
+    void connect() {
+        session.reset();
+        int ends[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+        socket = mem::FileDescriptor(ends[0]);
         session = std::make_unique<virtio::Session>(mem::FileDescriptor(ends[1]), device, hooks);
         open = true;
     }
@@ -133,6 +134,7 @@ public:
     }
 
     virtio::Device device;
+    virtio::Hooks hooks;  ///< of the next connection
     unsigned holds = 0;
     std::vector<unsigned> drained;
     std::vector<std::uint64_t> added;
