@@ -32,15 +32,18 @@ full_name() {
     printf '%s\n' "${found:-$1}"
 }
 
+# Says the line before it asks for a password.
+run_apt() {
+    say "+ $( ((EUID == 0)) || echo 'sudo ')apt-get $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@" >"$scratch/apt.log" 2>&1
+}
+
 install_packages() {
     local package names=()
     for package in "$@"; do
         names+=("$(full_name "$package")")
     done
-    local command=(apt-get install --yes --no-install-recommends "${names[@]}")
-    ((EUID == 0)) || command=(sudo "${command[@]}")
-    say "+ ${command[*]}"
-    as_root env DEBIAN_FRONTEND=noninteractive "${command[@]#sudo}" >"$scratch/apt.log" 2>&1
+    run_apt install --yes --no-install-recommends "${names[@]}"
 }
 
 # require_packages NAME...: installs what is missing; asks for fresh package lists only if that fails.
@@ -52,8 +55,7 @@ require_packages() {
     ((${#missing[@]} > 0)) || return 0
     command -v apt-get >/dev/null || die "this is not Debian; please install the equivalents of: ${missing[*]}"
     install_packages "${missing[@]}" && return
-    say "+ apt-get update"
-    as_root apt-get update >"$scratch/apt.log" 2>&1 || true
+    run_apt update || true
     install_packages "${missing[@]}" && return
     tail -n 5 "$scratch/apt.log" >&2
     die "apt-get could not install the packages above"

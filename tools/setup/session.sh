@@ -58,7 +58,7 @@ as_root() {
     if ((EUID == 0)); then
         "$@"
     elif command -v sudo >/dev/null; then
-        sudo "$@"
+        sudo -- "$@"
     else
         warn "needs root: $*"
         return 1

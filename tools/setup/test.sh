@@ -10,17 +10,32 @@ build_for_tests() {
         -DVITRINE_VM_TESTS=OFF
 }
 
-# run_label DIRECTORY LABEL JOBS: the verdict is read from the JUnit file, where a crash of ctest shows as well.
+# The build in which a label tells most. Tests of whole programs are not slowed down by sanitizers.
+build_of_label() {
+    case $1 in
+        unit | sim) echo build/asan ;;
+        fuzz) echo build/fuzz ;;
+        *) echo build ;;
+    esac
+}
+
+# run_label LABEL: the verdict is read from the JUnit file, where a crash of ctest shows as well.
 run_label() {
-    say "testing $2 in $1"
-    ctest --test-dir "$1" --label-regex "^$2\$" --parallel "$3" --output-on-failure --no-tests=ignore \
+    local directory
+    directory=$(build_of_label "$1")
+    say "testing $1 in $directory"
+    ctest --test-dir "$directory" --label-regex "^$1\$" --parallel "$(nproc)" --output-on-failure --no-tests=ignore \
         --test-output-size-passed 1000000 --test-output-size-failed 1000000 \
-        --output-junit "$scratch/report/$2.xml" || true
+        --output-junit "$scratch/report/$1.xml" || true
 }
 
 verb_test() {
+    local labels=(unit sim fuzz e2e peer vm)
     case ${1:-} in
-        --long) export VITRINE_LONG=1 ;;
+        --long)
+            export VITRINE_LONG=1
+            labels+=(bench)
+            ;;
         '') ;;
         *) usage_error "test does not know $1" ;;
     esac
@@ -30,16 +45,12 @@ verb_test() {
     tests/vm/guest_image.sh >/dev/null || warn "no kernel for the test guest"
     reserve_huge_pages "$test_huge_pages"
 
-    local status=0 jobs
-    jobs=$(nproc)
+    local status=0 label
     mkdir "$scratch/report"
-    run_label build/asan unit "$jobs"
-    run_label build/asan sim "$jobs"
-    run_label build/fuzz fuzz "$jobs"
-    run_label build e2e 1
-    run_label build peer 1
-    run_label build vm 1
-    tools/setup/test_report.py "$scratch/report" unit sim fuzz e2e peer vm || status=1
+    for label in "${labels[@]}"; do
+        run_label "$label"
+    done
+    tools/setup/test_report.py "$scratch/report" "${labels[@]}" || status=1
     if [[ -n ${VITRINE_LONG:-} && -x tools/check.sh ]]; then
         tools/check.sh || status=1
     fi
