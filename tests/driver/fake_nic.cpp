@@ -161,6 +161,7 @@ void FakeNic::store_mailbox(VFMAILBOX value) {
     const bool owned = mailbox.get(VFMAILBOX::vf_owns) != 0;
     if ((value.get(VFMAILBOX::request) || value.get(VFMAILBOX::acknowledge)) && !owned)
         violations.push_back("REQ or ACK without owning the mailbox");
+    acknowledges += value.get(VFMAILBOX::acknowledge);
     const bool granted = value.get(VFMAILBOX::vf_owns) && !pf_holds_mailbox;
     registers_[VFMAILBOX::at()] = mailbox.with(VFMAILBOX::vf_owns, granted).raw;
     if (!value.get(VFMAILBOX::request)) return;
@@ -218,6 +219,13 @@ void FakeNic::store_queue(std::uint32_t offset, std::uint32_t value) {
 /// Clears enables and interrupts; leaves the other queue registers as they are (specification update, clarification 5).
 void FakeNic::reset() {
     history.push_back("reset");
+    const auto runs = [&](std::uint32_t control) {
+        const auto pending = pending_enables_.find(control);
+        return pending != pending_enables_.end() ? pending->second.wanted : enabled(control);
+    };
+    for (unsigned queue = 0; queue < queue_slots; ++queue)
+        if (runs(VFRXDCTL::at(queue)) || runs(VFTXDCTL::at(queue))) violations.push_back("reset while a queue runs");
+    if (registers_[VTEIMS::at()] != 0) violations.push_back("reset with interrupts on");
     for (unsigned queue = 0; queue < queue_slots; ++queue) {
         registers_[VFRXDCTL::at(queue)] &= ~VFRXDCTL::enable.mask;
         registers_[VFTXDCTL::at(queue)] &= ~VFTXDCTL::enable.mask;

@@ -66,6 +66,7 @@ public:
     bool pf_holds_mailbox = false;
     unsigned loads_until_reset_done = 2;
     bool gone = false;
+    unsigned acknowledges = 0;                                           // ACKs that the PF got
     std::map<std::uint32_t, std::vector<std::uint32_t>> scripted_loads;  // answers to come, oldest first
 
 private:

@@ -75,6 +75,14 @@ TEST_CASE("an old API knows no receive modes, only hashes") {
     CHECK(bench.nic.pf.count(MessageType::set_multicast) == 1);
 }
 
+TEST_CASE("API 1.2 has no promiscuous mode to ask for") {
+    VfBench bench;
+    bench.nic.pf.newest_api = driver::MailboxApi::v1_2;
+    bench.vf.reset(tests::fallback_mac);
+    CHECK(bench.vf.set_filters({.promiscuous = true}).mode == ReceiveMode::all_multicast);
+    CHECK(bench.nic.pf.count(MessageType::update_receive_mode) == 1);
+}
+
 TEST_CASE("each VLAN is asked for, and a refused one is named") {
     VfBench bench;
     bench.nic.pf.refused_vlan = 200;

@@ -47,6 +47,14 @@ TEST_CASE("a stale message does not pass for the reply") {
     CHECK(MessageHead{{reply[0]}}.get(MessageHead::success));
 }
 
+TEST_CASE("a message from before the request is not acknowledged as if it were the reply") {
+    MailboxBench bench;
+    bench.nic.pf_sends(longest_frame | MessageHead::success.mask);
+    bench.nic.pf.silent = true;
+    CHECK_THROWS_AS(bench.mailbox.request(std::array{longest_frame, 1518u}, "SET_LPE"), std::system_error);
+    CHECK(bench.nic.acknowledges == 0);
+}
+
 TEST_CASE("a ping in between is acknowledged, and the reply still awaited") {
     MailboxBench bench;
     bench.nic.pf.silent = true;

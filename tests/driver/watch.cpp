@@ -61,6 +61,8 @@ TEST_CASE("a PF in reset, or just out of it, asks for a reset") {
         WatchBench bench;
         bench.nic.reg(VFMAILBOX::at()) |= bit;
         CHECK(bench.vf.watch() == Watch::reset_needed);
+        bench.vf.reset(tests::fallback_mac);
+        CHECK(bench.vf.watch() == Watch::steady);
     }
 }
 
