@@ -5,6 +5,7 @@
 #include <cstring>
 #include <system_error>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "mem/socket.hpp"
@@ -83,8 +84,10 @@ mem::FileDescriptor connect_to_backend(const std::string& path, std::chrono::mil
 
 mem::FileDescriptor await_backend(const std::string& path, std::chrono::milliseconds limit) {
     const mem::FileDescriptor listener = mem::listen_unix(path);
-    if (mem::wait_readable(listener.get(), limit))
-        if (mem::FileDescriptor socket = mem::accept_unix(listener.get())) return socket;
+    mem::FileDescriptor socket;
+    if (mem::wait_readable(listener.get(), limit)) socket = mem::accept_unix(listener.get());
+    ::unlink(path.c_str());
+    if (socket) return socket;
     throw std::system_error(ETIMEDOUT, std::generic_category(), path + ": no back-end connected");
 }
 

@@ -42,6 +42,7 @@ start_guest() {
     local name=$1 socket=$2 mode=$3 ready
     shift 3
     ready=$(grep -c 'virtio is now ready' "$work/testpmd.log" || true)
+    # shellcheck disable=SC2016  # for the inner shell
     start "$name" sh -c 'report=$1; shift; exec "$@" >"$report"' sh "$work/$name.json" \
         "$build/vitrine-guest" "$mode" --socket "$work/$socket" --memory memfd --json "$@"
     wait_until 30 "the rings of $name" testpmd_says 'virtio is now ready' $((ready + 1))
