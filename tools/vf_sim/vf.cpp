@@ -12,7 +12,6 @@ using namespace driver;
 
 constexpr std::uint32_t page_bytes = 0x1000;
 constexpr std::size_t crc_bytes = 4, tag_bytes = 4;
-constexpr std::uint64_t octets_mask = 0xf'ffff'ffff;  // 36 bits
 /// The smallest share of a port that silicon can give: 64 pools of 2 queues each.
 constexpr unsigned least_queues = 2;
 
@@ -46,7 +45,7 @@ std::uint32_t Vf::load(std::uint32_t offset) {
             return load_page_0(offset);
         case 1:
         case 2:
-            if (const auto value = load_statistics(offset)) return *value;
+            if (const auto value = statistics_.load(offset)) return *value;
             return load_queue(offset / page_bytes == 1 ? rx_ : tx_, offset % page_bytes);
         default: {
             const std::uint32_t* word = own_rss_word(offset);
@@ -153,29 +152,6 @@ void Vf::ping() {
     post(std::array{head_of(MessageType::pf_control).with(MessageHead::clear_to_send, pf_.clear_to_send()).raw});
 }
 
-std::optional<std::uint32_t> Vf::load_statistics(std::uint32_t offset) const {
-    const auto low = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
-    const auto high = [](std::uint64_t octets) { return static_cast<std::uint32_t>((octets & octets_mask) >> 32); };
-    switch (offset) {
-        case VFGPRC::at():
-            return low(statistics_.received);
-        case VFGORC_LSB::at():
-            return low(statistics_.received_octets);
-        case VFGORC_MSB::at():
-            return high(statistics_.received_octets);
-        case VFMPRC::at():
-            return low(statistics_.received_multicast);
-        case VFGPTC::at():
-            return low(statistics_.sent);
-        case VFGOTC_LSB::at():
-            return low(statistics_.sent_octets);
-        case VFGOTC_MSB::at():
-            return high(statistics_.sent_octets);
-        default:
-            return std::nullopt;
-    }
-}
-
 std::uint32_t Vf::load_queue(const std::vector<QueueRegisters>& queues, std::uint32_t offset) const {
     const std::uint32_t queue = offset / queue_stride;
     return queue < queues.size() ? queues[queue].load(offset % queue_stride) : 0;
@@ -263,11 +239,9 @@ RxOutcome Vf::receive(std::span<const std::byte> bytes) noexcept {
 
     const RxOutcome outcome = write_frame(queue, memory_, frame, hash);
     if (outcome == RxOutcome::delivered) {
-        ++statistics_.received;
-        statistics_.received_octets += bytes.size() + crc_bytes;
         const auto destination = frame.destination();
         const bool broadcast = std::ranges::all_of(destination, [](std::uint8_t byte) { return byte == 0xff; });
-        if ((destination[0] & 1) != 0 && !broadcast) ++statistics_.received_multicast;
+        statistics_.count_received(bytes.size(), (destination[0] & 1) != 0 && !broadcast);
         interrupts_.raise_rx(index);
     }
     return outcome;
@@ -284,8 +258,7 @@ bool Vf::allowed_to_send(std::span<const std::byte> bytes) noexcept {
 void Vf::count_sent(std::size_t bytes) noexcept {
     ++tx_counters_.sent;
     tx_counters_.sent_bytes += bytes;
-    ++statistics_.sent;
-    statistics_.sent_octets += bytes + crc_bytes;
+    statistics_.count_sent(bytes);
 }
 
 void Vf::advance(Time now) noexcept {

@@ -9,6 +9,7 @@
 #include "tools/vf_sim/config_space.hpp"
 #include "tools/vf_sim/counters.hpp"
 #include "tools/vf_sim/dma_map.hpp"
+#include "tools/vf_sim/hardware_statistics.hpp"
 #include "tools/vf_sim/interrupts.hpp"
 #include "tools/vf_sim/mailbox.hpp"
 #include "tools/vf_sim/physical_function.hpp"
@@ -78,12 +79,7 @@ public:
     std::uint64_t messages_lost() const { return messages_lost_; }
 
 private:
-    struct Statistics {
-        std::uint64_t received = 0, received_octets = 0, received_multicast = 0, sent = 0, sent_octets = 0;
-    };
-
     std::uint32_t load_queue(const std::vector<QueueRegisters>& queues, std::uint32_t offset) const;
-    std::optional<std::uint32_t> load_statistics(std::uint32_t offset) const;
     std::uint32_t load_page_0(std::uint32_t offset);
     void store_page_0(std::uint32_t offset, std::uint32_t value);
     void store_mailbox(std::uint32_t value);
@@ -107,7 +103,7 @@ private:
     std::vector<QueueRegisters> rx_, tx_;
     TxCounters tx_counters_;
     std::vector<std::unique_ptr<TxEngine>> engines_;
-    Statistics statistics_;
+    HardwareStatistics statistics_;
     std::uint32_t packet_split_ = 0;                          // VFPSRTYPE
     std::array<std::uint32_t, 1 + 10 + 16> own_rss_words_{};  // VFMRQC, VFRSSRK, VFRETA
     Rss own_rss_;
