@@ -59,6 +59,7 @@ public:
     }
 
     mem::FileDescriptor frontend_end;
+    std::vector<VringState> bases;  ///< of SET_VRING_BASE; to be read after join()
 
 private:
     void serve(int socket) {
@@ -78,6 +79,10 @@ private:
             const auto request = static_cast<Request>(header.request);
             asked_.push_back({request, header.flags, header.size, descriptors.size()});
             descriptors.clear();
+            if (request == Request::set_vring_base) {
+                bases.emplace_back();
+                std::memcpy(&bases.back(), payload.data(), sizeof(VringState));
+            }
             auto answer = answer_to(request, payload);
             if (answer.empty() && (header.flags & flag_need_reply) != 0) answer.resize(sizeof(std::uint64_t));
             if (answer.empty()) continue;
@@ -172,6 +177,18 @@ TEST_CASE("the front-end sends what cloud-hypervisor sends, in its order, with i
     };
     CHECK(backend.join() == expected);
     CHECK(receive.violations().total() == 0);
+}
+
+TEST_CASE("the base of a ring is its avail.idx, as cloud-hypervisor says it, and not its used.idx") {
+    ScriptedBackend backend;
+    GuestRam ram(1 << 16, mem::Backing::small_only);
+    DriverRing ring(ram, {.entries = 8});
+    REQUIRE(ring.add(std::array{Segment{mem::GuestPhys{0}, 100, true}}, 0));
+    ring.publish();
+    Frontend(std::move(backend.frontend_end), feature::mac, 2).activate(ram, std::array{&ring});
+    backend.join();
+    REQUIRE(backend.bases.size() == 1);
+    CHECK(backend.bases[0].number == 1);
 }
 
 TEST_CASE("a ring base that is not used.idx is a violation of that ring") {
