@@ -26,7 +26,7 @@ struct ReceiveCounters : RingCounters {
     std::uint64_t frames = 0;
     std::uint64_t bytes = 0;           ///< of frames, without virtio_net_hdr
     std::uint64_t elements = 0;        ///< guest buffers used
-    std::uint64_t rx_no_buffer = 0;    ///< frames that found too few guest buffers
+    std::uint64_t rx_no_buffer = 0;    ///< tries that found too few guest buffers; the caller may try again
     std::uint64_t rx_oversize = 0;     ///< frames that the buffers of this ring can never hold
     std::uint64_t rx_broken_ring = 0;  ///< frames for a ring that is broken
 

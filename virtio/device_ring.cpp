@@ -16,8 +16,8 @@ DeviceRing::DeviceRing(const GuestMemory& memory, RingMemory where, RingFeatures
       published_(used_),
       available_(used_) {}
 
-void DeviceRing::publish() noexcept {
-    if (used_ == published_) return;
+bool DeviceRing::publish() noexcept {
+    if (used_ == published_) return false;
     const std::uint16_t before = published_;
     published_ = used_;
     // Release: the elements, and the frames behind them, are there before the index says so.
@@ -30,6 +30,7 @@ void DeviceRing::publish() noexcept {
     } else {
         ++counters_.calls_suppressed;
     }
+    return true;
 }
 
 bool DeviceRing::driver_wants_call(std::uint16_t before) const noexcept {
@@ -40,12 +41,22 @@ bool DeviceRing::driver_wants_call(std::uint16_t before) const noexcept {
 }
 
 void DeviceRing::want_kicks(bool wanted) noexcept {
-    if (!features_.event_index)
+    if (!features_.event_index) {
         store(where_.used, wanted ? 0 : used_no_notify, std::memory_order_relaxed);
-    else if (wanted)  // left alone it asks for nothing more: the driver has passed it
-        store(where_.used + available_event_offset(where_.entries), next_, std::memory_order_relaxed);
-    // The wish must be visible before the caller looks at avail.idx again (2.7.10).
-    if (wanted) std::atomic_thread_fence(std::memory_order_seq_cst);
+        // The wish must be visible before the caller looks at avail.idx again (2.7.10).
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        return;
+    }
+    if (!wanted) return;  // left alone the event asks for nothing more: the driver has passed it
+    // Not next(): chains that wait may be too few for the caller, and it is the next one that it wants to hear of.
+    std::uint16_t event = load_available_index(std::memory_order_relaxed);
+    for (unsigned tries = 0; tries < 4; ++tries) {  // a driver in full swing will be seen by has_waiting() anyway
+        store(where_.used + available_event_offset(where_.entries), event, std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        const std::uint16_t now = load_available_index(std::memory_order_relaxed);
+        if (now == event) return;
+        event = now;
+    }
 }
 
 void DeviceRing::drain_kick() noexcept {

@@ -90,8 +90,8 @@ public:
         ++used_;
     }
 
-    /// Shows the driver what was given back: one store of used.idx, at most one eventfd write.
-    void publish() noexcept;
+    /// Shows the driver what was given back: one store of used.idx, at most one eventfd write. False: nothing was.
+    bool publish() noexcept;
 
     /// Says whether the driver should kick when it adds a chain. After saying yes ask has_waiting() again: what was
     /// added in between comes without a kick (2.7.10).

@@ -28,8 +28,8 @@ public:
     /// `header.buffers` is filled in here. All or nothing; the driver sees it with the next publish().
     Outcome deliver(std::span<const std::span<const std::byte>> pieces, NetHeader header) noexcept;
 
-    /// Shows the driver what was delivered: one store of used.idx, at most one eventfd write.
-    void publish() noexcept { ring_.publish(); }
+    /// Shows the driver what was delivered: one store of used.idx, at most one eventfd write. False: nothing was.
+    bool publish() noexcept { return ring_.publish(); }
 
     /// True when the driver has posted buffers that are not used yet. A ring that never has any is an unused pair.
     bool has_buffers() const noexcept { return ring_.has_waiting(); }

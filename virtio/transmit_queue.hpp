@@ -50,7 +50,7 @@ public:
     void complete_oldest(std::size_t frames) noexcept;
 
     /// Shows the driver what was completed: one store of used.idx, at most one eventfd write.
-    void publish() noexcept { ring_.publish(); }
+    bool publish() noexcept { return ring_.publish(); }
 
     /// Frames given out and not completed.
     std::size_t in_flight() const { return in_flight_; }

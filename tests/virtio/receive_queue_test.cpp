@@ -204,6 +204,17 @@ TEST_CASE("every ring size runs over the wrap of its 16-bit indices") {
     }
 }
 
+TEST_CASE("a frame that waits for more buffers hears of the next one") {
+    ReceiveBench bench;
+    for (int i = 0; i < 3; ++i) bench.post({200});
+    CHECK(bench.deliver(pattern(700)) == Outcome::no_buffer);
+    bench.queue.want_kicks(true);
+    const std::uint16_t before = bench.driver.posted();
+    bench.post({200});
+    CHECK(virtio::passes_event(bench.driver.available_event(), bench.driver.posted(), before));
+    CHECK(bench.deliver(pattern(700)) == Outcome::delivered);
+}
+
 TEST_CASE("has_buffers tells a ring that is served from one whose pair is unused") {
     ReceiveBench bench;
     CHECK(!bench.queue.has_buffers());
