@@ -12,7 +12,8 @@ std::size_t TransmitPath::poll() noexcept {
     virtio::TransmitQueue* guest = device_.transmit(pair_);
     if (guest == nullptr) return work;
     work += nic_ != nullptr ? send_burst(*guest) : discard_burst(*guest);
-    if (work != 0) guest->publish();
+    // Refused frames are work too: they go back to the guest even if no good one follows, and more may wait.
+    if (guest->publish()) ++work;
     return work;
 }
 

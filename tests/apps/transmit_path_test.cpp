@@ -47,6 +47,17 @@ TEST_CASE("the shortest frames are padded with zeros, never with what was in the
     for (int i = 14; i < 17; ++i) CHECK(frame[i] == std::byte{0});
 }
 
+TEST_CASE("refused frames are given back and count as work, although no good one follows") {
+    PathBench bench;
+    bench.connect_guest();
+    bench.guest_sends(13, std::byte{1});
+    CHECK(bench.transmit.poll() != 0);
+    CHECK(bench.guest_tx.take_used().has_value());
+    CHECK(bench.device.transmit_counters(0).tx_short == 1);
+    CHECK(bench.transmit.poll() == 0);
+    check_conserved(bench);
+}
+
 TEST_CASE("a NIC that sends nothing stops the guest's ring, not the process, and nothing is lost") {
     PathBench bench;
     bench.connect_guest();
