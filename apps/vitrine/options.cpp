@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <istream>
+#include <map>
 #include <sstream>
 #include <unistd.h>
 
@@ -25,8 +26,9 @@ public:
         std::vector<CLI::ConfigItem> entries;
         try {
             for (const auto& [key, node] : toml::parse(input)) {
-                if (known_->get_option_no_throw("--" + std::string(key.str())) == nullptr)
-                    fail(key.source().begin, "no such option: " + std::string(key.str()));
+                const CLI::Option* option = known_->get_option_no_throw("--" + std::string(key.str()));
+                if (option == nullptr) fail(key.source().begin, "no such option: " + std::string(key.str()));
+                if (option->count() == 0) lines_[option->get_name()] = key.source().begin.line;
                 CLI::ConfigItem item;
                 item.parents = {"run"};
                 item.name = key.str();
@@ -41,6 +43,12 @@ public:
             fail(error.source().begin, std::string(error.description()));
         }
         return entries;
+    }
+
+    /// Where the option stands that CLI11 complains of ("--mtu: ..."); empty when it was not taken from the file.
+    std::string place_of(const std::string& complaint) const {
+        const auto found = lines_.find(complaint.substr(0, complaint.find(':')));
+        return found != lines_.end() ? "--config: line " + std::to_string(found->second) + ": " : std::string();
     }
 
 private:
@@ -60,6 +68,7 @@ private:
     }
 
     const CLI::App* known_;
+    mutable std::map<std::string, std::size_t> lines_;  // from_config is const, and CLI11 checks the values after it
 };
 
 std::vector<std::string> split(const std::string& list) {
@@ -103,7 +112,8 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
 
     CLI::App* run = app.add_subcommand("run", "Serves one VM until SIGTERM.");
     run->configurable();
-    app.config_formatter(std::make_shared<TomlFile>(run));
+    const auto file = std::make_shared<TomlFile>(run);
+    app.config_formatter(file);
     run->fallthrough();
     run->add_option("--name", options.name, "Name of the VM")->check([](const std::string& name) {
         const bool plain =
@@ -127,7 +137,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     listen->excludes(inherit)->excludes(connect);
     inherit->excludes(connect);
     run->add_option("--queues", options.pairs, "Queue pairs that the guest is offered")
-        ->check(CLI::IsMember({1u, 2u, 4u}));
+        ->check(CLI::Range(1u, 4u) & CLI::IsMember({1u, 2u, 4u}));
     run->add_option("--mtu", options.mtu, "MTU that the guest is offered")->check(CLI::Range(68, 9000));
     run->add_option("--rx", options.rx_mode, "Receive path: auto, or copy into the guest's buffers")
         ->check(CLI::IsMember({"auto", "copy"}));
@@ -180,7 +190,8 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
         exit_code = app.exit(success);
         return std::nullopt;
     } catch (const CLI::Error& error) {
-        std::fprintf(stderr, "vitrine: %s (vitrine run --help)\n", error.what());
+        std::fprintf(stderr, "vitrine: %s%s (vitrine run --help)\n", file->place_of(error.what()).c_str(),
+                     error.what());
         exit_code = 2;
         return std::nullopt;
     }
