@@ -18,6 +18,13 @@ namespace {
 
 constexpr std::uint16_t entries = 16;
 
+/// Goes on until both ends of a race were seen, whichever thread the machine prefers; false ends the test.
+bool again(int life, std::uint64_t good, std::uint64_t bad) {
+    REQUIRE(life < 100'000'000);
+    if (life % 64 == 0) std::this_thread::yield();
+    return life < 20'000 || good == 0 || bad == 0;
+}
+
 /// Flips descriptors, indirect tables and headers between good and bad values until it goes out of scope. Available
 /// entries stay good, so the ring lives longer than a moment.
 class Mutator {
@@ -68,7 +75,7 @@ TEST_CASE("a transmit chain that changes under the walk is a frame, a counted dr
     std::uint64_t breaks = 0;
     const Mutator mutator(bench, false);
     for (std::uint16_t i = 0; i < entries; ++i) bench.driver.set_available(i, i);
-    for (int life = 0; life < 20'000; ++life) {
+    for (int life = 0; again(life, frames, breaks); ++life) {
         virtio::TransmitCounters counters;
         virtio::TransmitQueue queue(bench.memory, bench.ring(counters), 1518, virtio::TransmitQueue::Mode::send,
                                     counters);
@@ -96,8 +103,6 @@ TEST_CASE("a transmit chain that changes under the walk is a frame, a counted dr
         REQUIRE(given_back == static_cast<std::uint16_t>(queue.used_index() - start));
         REQUIRE((counters.ring_broken == 1 || given_back == entries));
     }
-    CHECK(frames > 0);
-    CHECK(breaks > 0);
 }
 
 TEST_CASE("a receive chain that changes under the walk takes a frame, or breaks its ring") {
@@ -108,7 +113,7 @@ TEST_CASE("a receive chain that changes under the walk takes a frame, or breaks 
     std::uint64_t breaks = 0;
     const Mutator mutator(bench, true);
     for (std::uint16_t i = 0; i < entries; ++i) bench.driver.set_available(i, i);
-    for (int life = 0; life < 20'000; ++life) {
+    for (int life = 0; again(life, delivered, breaks); ++life) {
         virtio::ReceiveCounters counters;
         virtio::ReceiveQueue queue(bench.memory, bench.ring(counters), true, counters);
         const std::uint16_t start = queue.used_index();
@@ -120,6 +125,4 @@ TEST_CASE("a receive chain that changes under the walk takes a frame, or breaks 
         delivered += counters.frames;
         breaks += counters.ring_broken;
     }
-    CHECK(delivered > 0);
-    CHECK(breaks > 0);
 }
