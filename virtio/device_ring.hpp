@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "mem/address.hpp"
 #include "virtio/counters.hpp"
@@ -78,6 +79,16 @@ public:
     template <class Visit>
     Walk walk(std::uint16_t position, std::uint16_t& head, Visit&& visit) noexcept;
 
+    /// The chain at `position`, which waits, when it is a single descriptor in the table itself: nearly every receive
+    /// buffer. Nothing is no error; walk() finds out what it is.
+    std::optional<Descriptor> single(std::uint16_t position, std::uint16_t& head) const noexcept {
+        head = load_head(position);
+        if (head >= where_.entries) return std::nullopt;
+        const Descriptor descriptor = load_descriptor(where_.descriptors, head);
+        if (descriptor.flags & (Descriptor::has_next | Descriptor::indirect)) return std::nullopt;
+        return descriptor;
+    }
+
     /// Takes `chains` that were walked, in order.
     void take(std::uint16_t chains) noexcept { next_ = static_cast<std::uint16_t>(next_ + chains); }
     /// Un-takes what was not given back.
@@ -118,6 +129,9 @@ private:
     std::uint16_t load_available_index(std::memory_order order) const noexcept {
         return load(where_.available + offsetof(RingHeader, index), order);
     }
+    std::uint16_t load_head(std::uint16_t position) const noexcept {
+        return load(where_.available + sizeof(RingHeader) + 2u * (position & mask()), std::memory_order_relaxed);
+    }
     /// One descriptor of an 8-byte aligned table, each half read once.
     static Descriptor load_descriptor(std::byte* table, std::size_t index) noexcept {
         auto* const words = reinterpret_cast<std::uint64_t*>(table + sizeof(Descriptor) * index);
@@ -148,7 +162,7 @@ DeviceRing::Walk DeviceRing::walk(std::uint16_t position, std::uint16_t& head, V
         break_ring();
         return Walk::broken;
     };
-    head = load(where_.available + sizeof(RingHeader) + 2u * (position & mask()), std::memory_order_relaxed);
+    head = load_head(position);
     std::byte* table = where_.descriptors;
     std::uint64_t table_entries = where_.entries;
     std::uint32_t index = head;

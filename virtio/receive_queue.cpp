@@ -21,6 +21,12 @@ ReceiveQueue::Outcome ReceiveQueue::deliver(std::span<const std::span<const std:
                                             NetHeader header) noexcept {
     std::size_t frame_bytes = 0;
     for (const auto& piece : pieces) frame_bytes += piece.size();
+    if (deliver_whole(pieces, header, sizeof(NetHeader) + frame_bytes)) {
+        ++counters_.frames;
+        counters_.bytes += frame_bytes;
+        ++counters_.elements;
+        return Outcome::delivered;
+    }
 
     const Outcome outcome = gather(sizeof(NetHeader) + frame_bytes);
     switch (outcome) {
@@ -49,6 +55,27 @@ ReceiveQueue::Outcome ReceiveQueue::deliver(std::span<const std::span<const std:
     counters_.bytes += frame_bytes;
     counters_.elements += buffers_.size();
     return outcome;
+}
+
+bool ReceiveQueue::deliver_whole(std::span<const std::span<const std::byte>> pieces, NetHeader header,
+                                 std::size_t bytes) noexcept {
+    if (ring_.waiting(1) == 0) return false;
+    std::uint16_t head = 0;
+    const std::optional<Descriptor> buffer = ring_.single(ring_.next(), head);
+    if (!buffer || !(buffer->flags & Descriptor::device_writes) || buffer->length_bytes < bytes) return false;
+    const auto range = memory_.translate(mem::GuestPhys{buffer->address}, buffer->length_bytes);
+    if (range.length_bytes != buffer->length_bytes) return false;
+
+    header.buffers = 1;
+    std::memcpy(range.host, &header, sizeof(header));
+    std::byte* to = range.host + sizeof(header);
+    for (const auto& piece : pieces) {
+        std::memcpy(to, piece.data(), piece.size());
+        to += piece.size();
+    }
+    ring_.take(1);
+    ring_.give_back(head, static_cast<std::uint32_t>(bytes));
+    return true;
 }
 
 ReceiveQueue::Outcome ReceiveQueue::gather(std::size_t bytes) noexcept {

@@ -61,6 +61,9 @@ private:
         std::uint64_t length_bytes;
     };
 
+    /// Nearly every frame: the next buffer is one piece and holds it all. False: nothing was done, take the long way.
+    bool deliver_whole(std::span<const std::span<const std::byte>> pieces, NetHeader header,
+                       std::size_t bytes) noexcept;
     /// Takes buffers for `bytes`, or none.
     Outcome gather(std::size_t bytes) noexcept;
     /// Reads one more waiting chain into segments_ and buffers_.
