@@ -13,7 +13,7 @@ struct CounterName {
 };
 
 /// From the NIC to the guest, for one queue pair. Written by the poll thread alone.
-/// Conservation: frames_from_nic = frames of the receive ring + every drop named here.
+/// Conservation, over all pairs: frames_from_nic = frames of the receive rings + every drop named here.
 struct ReceivePathCounters {
     std::uint64_t frames_from_nic = 0;
     std::uint64_t bytes_from_nic = 0;

@@ -10,7 +10,7 @@ std::size_t ReceivePath::poll() noexcept {
     count_ += fresh;
     if (skipping_ || (count_ == burst && frame_at(0) == 0)) skip_endless();
 
-    virtio::ReceiveQueue* guest = device_.receive(pair_);
+    virtio::ReceiveQueue* guest = guest_queue();
     std::size_t done = 0;
     while (const std::size_t packets = frame_at(done)) {
         if (!hand_over(guest, std::span(packets_).subspan(done, packets))) break;
@@ -23,6 +23,11 @@ std::size_t ReceivePath::poll() noexcept {
         if (guest != nullptr) guest->publish();
     }
     return fresh + done;
+}
+
+virtio::ReceiveQueue* ReceivePath::guest_queue() const noexcept {
+    virtio::ReceiveQueue* own = device_.receive(pair_);
+    return own != nullptr ? own : device_.receive(0);
 }
 
 /// How many packets the frame at `first` has; 0 while its end has not come.

@@ -35,6 +35,9 @@ public:
     std::size_t pages_in_nic() const { return nic_ != nullptr ? nic_->armed() : 0; }
     /// Packets that wait for guest buffers: a kick should end a sleep then. One page each.
     std::size_t waiting() const { return count_; }
+    /// Where frames go: to the pair's own queue, or to the first one while the guest runs fewer pairs than it was
+    /// offered (VIRTIO 1.3, 5.1.6.5.5: it begins with one). Null: to none.
+    virtio::ReceiveQueue* guest_queue() const noexcept;
 
 private:
     static constexpr std::size_t burst = 64;
