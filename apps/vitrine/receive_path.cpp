@@ -40,12 +40,11 @@ std::size_t ReceivePath::frame_at(std::size_t first) const noexcept {
 
 /// False when the frame must wait for guest buffers.
 bool ReceivePath::hand_over(virtio::ReceiveQueue* guest, std::span<const driver::Packet> frame) noexcept {
-    std::array<std::span<const std::byte>, most_packets_of_frame> pieces;
     std::size_t length_bytes = 0;
     bool error = false;
     for (std::size_t i = 0; i < frame.size(); ++i) {
         error |= frame[i].error;
-        pieces[i] = pool_.bytes(frame[i].page).first(frame[i].length_bytes);
+        pieces_[i] = pool_.bytes(frame[i].page).first(frame[i].length_bytes);
         length_bytes += frame[i].length_bytes;
     }
     if (error) {
@@ -53,7 +52,7 @@ bool ReceivePath::hand_over(virtio::ReceiveQueue* guest, std::span<const driver:
     } else if (guest == nullptr) {
         drop(frame, counters_.drop_no_guest);
     } else {
-        switch (guest->deliver(std::span(pieces).first(frame.size()), {})) {
+        switch (guest->deliver(std::span(pieces_).first(frame.size()), {})) {
             case virtio::ReceiveQueue::Outcome::delivered:
                 ++counters_.copied;
                 finish(frame);

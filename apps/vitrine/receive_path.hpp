@@ -57,6 +57,7 @@ private:
     std::size_t half_full_ = 0;
     std::array<driver::Packet, burst> packets_;
     std::size_t count_ = 0;
+    std::array<std::span<const std::byte>, most_packets_of_frame> pieces_;  ///< of one frame; here, not zeroed for each
     bool skipping_ = false;  ///< inside a frame without end: drop until its end of packet
 };
 
