@@ -138,7 +138,7 @@ class Bench:
         self.commands = {
             "A": f"dpdk-testpmd {sender} --vdev net_null0,size={{bytes}},copy=0 "
                  f"--vdev net_vhost0,iface={self.socket},queues=1 -- --forward-mode=io --auto-start {TESTPMD}",
-            "B": f"{arguments.null_vf} --socket-path {self.socket} --frame-bytes {{bytes}} "
+            "B": f"{arguments.null_vf.resolve()} --socket-path {self.socket} --frame-bytes {{bytes}} "
                  f"--core {arguments.sender_core}",
         }
         self.front_end = (f"stdbuf -oL dpdk-testpmd {receiver} --single-file-segments "
