@@ -11,10 +11,12 @@ namespace vitrine::driver {
 
 /// Which frames the operator wants beside those to our address and broadcast.
 struct FilterRequest {
+    // NOLINTBEGIN(readability-redundant-member-init): so that an initializer may leave a member out
     std::vector<std::uint16_t> vlans = {};
     bool promiscuous = false;             ///< needs a trusting PF
     bool all_multicast = true;            ///< needs a trusting PF
     std::vector<MacAddress> groups = {};  ///< when there is neither of these
+    // NOLINTEND(readability-redundant-member-init)
 };
 
 /// What the PF granted of it.

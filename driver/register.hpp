@@ -8,6 +8,7 @@ namespace vitrine::driver {
 /// A register or descriptor word with named bit fields. `with()` returns a copy, so that a read-modify-write shows as
 /// one read and one write.
 template <class Self, class Word = std::uint32_t>
+// NOLINTNEXTLINE(bugprone-crtp-constructor-accessibility): an aggregate, so that {{raw}} makes one
 struct Register {
     Word raw = 0;
 
@@ -15,8 +16,7 @@ struct Register {
     template <unsigned high, unsigned low = high>
     struct Field {
         static_assert(low <= high && high < sizeof(Word) * 8);
-        static constexpr unsigned shift = low;
-        static constexpr Word mask = (~Word{0} >> (sizeof(Word) * 8 - 1 - high + low)) << low;
+        Word mask = (~Word{0} >> (sizeof(Word) * 8 - 1 - high + low)) << low;
     };
 
     template <unsigned high, unsigned low>

@@ -174,6 +174,19 @@ TEST_CASE("a refusal is the server's error, and the connection goes on") {
     CHECK(device.read_config(0) == 0x8086);
 }
 
+TEST_CASE("a nonsense answer ends the connection: what follows could be a late answer") {
+    FakeServer server;
+    server.twist = [](const FakeServer::Message& message, FakeServer::Answer& answer) {
+        if (message.header.command == Command::device_reset) ++answer.header.message_id;
+    };
+    server.start();
+    VfioUserDevice device(server.take_client(), 2s);
+    CHECK_THROWS_AS(device.reset(), std::system_error);
+    CHECK(mem::wait_readable(device.descriptor(), 0ms));
+    CHECK_THROWS_AS(device.load(0), std::system_error);
+    CHECK(server.messages(Command::region_read).empty());
+}
+
 TEST_CASE("a server that dies is an error for calls and nothing for doorbells") {
     Connected peer;
     driver::Doorbell tail = peer.device->doorbell(driver::VFTDT::at(0));
