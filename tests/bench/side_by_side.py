@@ -240,6 +240,8 @@ def main():
         print(f"{result['wire_bytes']:5} {a['fps'] / 1e6:8.3f} {a['ns_per_frame']:7.1f} {b['fps'] / 1e6:8.3f} "
               f"{b['ns_per_frame']:7.1f} {result['write_back_ns']:12.2f}   "
               f"{ratio['median']:.3f} ({ratio['min']:.3f}..{ratio['max']:.3f})")
+    if not all(run["null_vf"]["huge_pages"] for result in results for run in result["runs"] if "null_vf" in run):
+        print("B ran on small pages: no hugetlbfs is mounted, or it is full")
     if arguments.json:
         document = {"cpu": cpu_model(), "commands": bench.commands | {"front_end": bench.front_end},
                     "command_line": shlex.join(sys.argv), "sizes": results}
