@@ -29,7 +29,7 @@ struct Result {
         std::uint64_t frames = 0;      ///< that the device has used
         std::uint64_t bytes = 0;       ///< of all that were queued
         std::uint64_t unfinished = 0;  ///< queued, and not used when the run ended
-        std::uint64_t skipped = 0;     ///< not sendable: cut off in the capture, or too long
+        std::uint64_t skipped = 0;     ///< not sendable: cut off or too long in a capture; for echo: came after the end
     } sent;
     struct Ring {
         Violations violations;

@@ -136,6 +136,10 @@ private:
     }
 
     void echo(std::span<const std::byte> frame) {
+        if (ending_) {  // what is still in flight must come to an end, and the rings may have stopped
+            ++skipped_;
+            return;
+        }
         const Clock::time_point deadline = Clock::now() + std::chrono::seconds(options_.idle_seconds);
         auto buffer = port_.transmit_buffer();
         for (; buffer.empty() && !lost(); buffer = port_.transmit_buffer()) {

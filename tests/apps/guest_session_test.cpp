@@ -183,6 +183,17 @@ TEST_CASE("an echo sends every frame back") {
     }
 }
 
+TEST_CASE("an echo that ends while frames still come leaves none of its own unfinished") {
+    for (Options options : drivers(Mode::echo)) {
+        options.count = 300;
+        const auto [guest, backend] = play(options, {.frames = 5000, .frame_bytes = 1514});
+        CHECK(guest.good());
+        CHECK(guest.received.frames == backend.sent);
+        CHECK(guest.sent.frames + guest.sent.skipped == guest.received.frames);
+        CHECK(backend.received == guest.sent.frames);
+    }
+}
+
 TEST_CASE("with single frames and long pauses both sides sleep, and each call wakes the guest") {
     for (Options options : drivers(Mode::tx)) {
         options.count = 20;
