@@ -89,6 +89,11 @@ public:
         return descriptor;
     }
 
+    /// The first descriptor of the chain at `position`, which waits. For hints alone: nothing about it is checked.
+    Descriptor peek(std::uint16_t position) const noexcept {
+        return load_descriptor(where_.descriptors, load_head(position) & mask());
+    }
+
     /// Takes `chains` that were walked, in order.
     void take(std::uint16_t chains) noexcept { next_ = static_cast<std::uint16_t>(next_ + chains); }
     /// Un-takes what was not given back.

@@ -28,6 +28,10 @@ public:
     /// `header.buffers` is filled in here. All or nothing; the driver sees it with the next publish().
     Outcome deliver(std::span<const std::span<const std::byte>> pieces, NetHeader header) noexcept;
 
+    /// Fetches what the next `frames` frames will likely be written to, for writing: the guest's core had it last. A
+    /// hint, which takes nothing.
+    void prefetch(std::size_t frames) noexcept;
+
     /// Shows the driver what was delivered: one store of used.idx, at most one eventfd write. False: nothing was.
     bool publish() noexcept { return ring_.publish(); }
 

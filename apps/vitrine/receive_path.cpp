@@ -11,6 +11,7 @@ std::size_t ReceivePath::poll() noexcept {
     if (skipping_ || (count_ == burst && frame_at(0) == 0)) skip_endless();
 
     virtio::ReceiveQueue* guest = guest_queue();
+    if (guest != nullptr) guest->prefetch(count_);
     std::size_t done = 0;
     while (const std::size_t packets = frame_at(done)) {
         if (!hand_over(guest, std::span(packets_).subspan(done, packets))) break;

@@ -23,6 +23,18 @@ TEST_CASE("VIRTIO 1.3, 5.1.6.4: a frame in one buffer has a header that says so"
     CHECK(bench.counters.bytes == 60);
 }
 
+TEST_CASE("a prefetch takes nothing, however much it is asked for") {
+    ReceiveBench bench;
+    bench.queue.prefetch(1);  // nothing waits
+    bench.post({1536});
+    bench.queue.prefetch(100);
+    bench.queue.publish();
+    CHECK(bench.driver.used_index() == 0);
+    CHECK(bench.deliver(pattern(60)) == Outcome::delivered);
+    bench.queue.publish();
+    CHECK(bench.driver.take_frame() == pattern(60));
+}
+
 TEST_CASE("a frame fills as many mergeable buffers as it takes, all but the last to the brim") {
     ReceiveBench bench({.entries = 16});
     for (int i = 0; i < 8; ++i) bench.post({1536});
@@ -177,6 +189,7 @@ TEST_CASE("buffers that no driver posts break the ring") {
     SUBCASE("at the end of the address space") {
         bench.driver.post({{0ull - test::GuestRam::guest_base - 16, 1536}}, true);
     }
+    bench.queue.prefetch(1);  // believes nothing either
     CHECK(bench.deliver(pattern(60)) == Outcome::broken);
     CHECK(bench.deliver(pattern(60)) == Outcome::broken);
     CHECK(bench.counters.rx_broken_ring == 2);
