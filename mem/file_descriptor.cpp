@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <system_error>
 #include <unistd.h>
 
@@ -63,7 +64,9 @@ void signal_event(int descriptor) noexcept {
 
 bool drain_event(int descriptor) noexcept {
     std::uint64_t count = 0;
-    return ::read(descriptor, &count, sizeof(count)) == sizeof(count);
+    iovec place{&count, sizeof(count)};
+    // O_NONBLOCK is the peer's to clear, as the open file is shared; this flag is ours.
+    return ::preadv2(descriptor, &place, 1, -1, RWF_NOWAIT) == sizeof(count);
 }
 
 }  // namespace vitrine::mem

@@ -50,8 +50,8 @@ public:
         Handover* owner_ = nullptr;
     };
 
-    /// Control thread. Nested calls are served at once. Throws std::system_error (ETIMEDOUT) when the poll thread does
-    /// not stop within `limit`: it is stuck, and the process should end.
+    /// Control thread. Nested calls are served at once. A poll thread that does not stop within `limit` is stuck, and
+    /// nothing it owns can be touched again: the process ends (abort) with a line that says so.
     Hold take(std::chrono::milliseconds limit = std::chrono::seconds(5));
 
     /// Poll thread, once a loop: stands still here while the control thread holds it. False without a request.

@@ -94,7 +94,10 @@ FileDescriptor listen_unix(const std::string& path, SocketType type, unsigned mo
 FileDescriptor connect_unix(const std::string& path, SocketType type) {
     const sockaddr_un address = address_of(path);
     FileDescriptor socket = make_socket(type, path);
+    // A listener with a full backlog would otherwise hold us up without a limit.
+    if (::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) throw_errno("connect to " + path);
     if (::connect(socket.get(), generic(address), sizeof(address)) != 0) throw_errno("connect to " + path);
+    if (::fcntl(socket.get(), F_SETFL, 0) != 0) throw_errno("connect to " + path);
     return socket;
 }
 

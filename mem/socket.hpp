@@ -18,7 +18,8 @@ enum class SocketType { stream, seqpacket };
 /// Listens on a UNIX socket with the given mode bits. A stale socket file that nobody listens on is replaced; a live
 /// one is an error (EADDRINUSE). Throws std::system_error naming the path, e.g. when the directory is missing.
 FileDescriptor listen_unix(const std::string& path, SocketType type = SocketType::stream, unsigned mode = 0660);
-/// Throws std::system_error naming the path (ENOENT, ECONNREFUSED when nobody listens).
+/// Throws std::system_error naming the path (ENOENT, ECONNREFUSED when nobody listens, EAGAIN when the
+/// listener's queue is full). Never waits.
 FileDescriptor connect_unix(const std::string& path, SocketType type = SocketType::stream);
 /// Accepts one connection; none (false) when nobody is waiting on a non-blocking listener.
 FileDescriptor accept_unix(int listener);

@@ -24,17 +24,17 @@ struct RingCounters {
 /// One receive ring; survives the ring's stops and starts. Written by the poll thread alone.
 struct ReceiveCounters : RingCounters {
     std::uint64_t frames = 0;
-    std::uint64_t bytes = 0;           ///< of frames, without virtio_net_hdr
-    std::uint64_t elements = 0;        ///< guest buffers used
-    std::uint64_t rx_no_buffer = 0;    ///< tries that found too few guest buffers; the caller may try again
-    std::uint64_t rx_oversize = 0;     ///< frames that the buffers of this ring can never hold
-    std::uint64_t rx_broken_ring = 0;  ///< frames for a ring that is broken
+    std::uint64_t bytes = 0;               ///< of frames, without virtio_net_hdr
+    std::uint64_t elements = 0;            ///< guest buffers used
+    std::uint64_t rx_no_buffer_tries = 0;  ///< tries that found too few guest buffers; the caller may try again
+    std::uint64_t rx_oversize = 0;         ///< frames that the buffers of this ring can never hold
+    std::uint64_t rx_broken_ring = 0;      ///< frames for a ring that is broken
 
     static constexpr auto names = std::to_array<CounterName<ReceiveCounters>>({
         {"frames", &ReceiveCounters::frames},
         {"bytes", &ReceiveCounters::bytes},
         {"elements", &ReceiveCounters::elements},
-        {"rx_no_buffer", &ReceiveCounters::rx_no_buffer},
+        {"rx_no_buffer_tries", &ReceiveCounters::rx_no_buffer_tries},
         {"rx_oversize", &ReceiveCounters::rx_oversize},
         {"rx_broken_ring", &ReceiveCounters::rx_broken_ring},
         {"kicks", &ReceiveCounters::kicks},

@@ -97,12 +97,14 @@ bool Device::start(unsigned ring) {
     if (receives(ring)) {
         const DeviceRing split(memory_, *where, features, events, receive_counters_[pair]);
         receive_[pair].emplace(memory_, split, (features_ & feature::mrg_rxbuf) != 0, receive_counters_[pair]);
+        receive_[pair]->want_kicks(false);  // polled until the poll thread wants to sleep
     } else {
         const DeviceRing split(memory_, *where, features, events, transmit_counters_[pair]);
         transmit_[pair].emplace(
             memory_, split, config_.mtu + frame_overhead_bytes,
             vring.enabled == Enabled::yes ? TransmitQueue::Mode::send : TransmitQueue::Mode::discard,
             transmit_counters_[pair]);
+        transmit_[pair]->want_kicks(false);
     }
     refresh_events(ring);
     if (vring.base && *vring.base != used_index(ring)) ++session_counters_.base_differs;
@@ -114,7 +116,6 @@ bool Device::start(unsigned ring) {
 
 void Device::stop(unsigned ring) noexcept {
     const auto halt = [&](auto& queue) {
-        queue->roll_back();
         queue->publish();
         used_index_[ring] = queue->used_index();
         queue.reset();

@@ -135,7 +135,8 @@ private:
         return load(where_.available + offsetof(RingHeader, index), order);
     }
     std::uint16_t load_head(std::uint16_t position) const noexcept {
-        return load(where_.available + sizeof(RingHeader) + 2u * (position & mask()), std::memory_order_relaxed);
+        return load(where_.available + sizeof(RingHeader) + std::size_t{2} * (position & mask()),
+                    std::memory_order_relaxed);
     }
     /// One descriptor of an 8-byte aligned table, each half read once.
     static Descriptor load_descriptor(std::byte* table, std::size_t index) noexcept {
@@ -172,14 +173,13 @@ DeviceRing::Walk DeviceRing::walk(std::uint16_t position, std::uint16_t& head, V
     std::uint64_t table_entries = where_.entries;
     std::uint32_t index = head;
     bool in_indirect_table = false;
-    bool accepted = true;
     for (unsigned steps = 0; steps < where_.entries;) {
         if (index >= table_entries) return no_chain();
         const Descriptor descriptor = load_descriptor(table, index);
         if (descriptor.flags & Descriptor::indirect) {
             // 2.7.5.3.1: negotiated, a table of whole descriptors, at the end of the chain, not inside another table.
             if (!features_.indirect || in_indirect_table || (descriptor.flags & Descriptor::has_next) ||
-                descriptor.length_bytes == 0 || descriptor.length_bytes % sizeof(Descriptor) != 0)
+                descriptor.length_bytes % sizeof(Descriptor) != 0)
                 return no_chain();
             const auto range = memory_.translate(mem::GuestPhys{descriptor.address}, descriptor.length_bytes);
             // MISSING: the text gives an indirect table no alignment. Drivers allocate at least 8-byte aligned.
@@ -192,8 +192,8 @@ DeviceRing::Walk DeviceRing::walk(std::uint16_t position, std::uint16_t& head, V
             continue;
         }
         ++steps;
-        accepted = accepted && visit(descriptor);
-        if (!(descriptor.flags & Descriptor::has_next)) return accepted ? Walk::complete : Walk::refused;
+        if (!visit(descriptor)) return Walk::refused;
+        if (!(descriptor.flags & Descriptor::has_next)) return Walk::complete;
         index = descriptor.next;
     }
     return no_chain();

@@ -5,7 +5,7 @@
 /// Feature bits that a driver and this device may agree on (VIRTIO 1.3, 5.1.3 and 6).
 namespace vitrine::virtio::feature {
 
-inline constexpr std::uint64_t bit(unsigned number) {
+constexpr std::uint64_t bit(unsigned number) {
     return std::uint64_t{1} << number;
 }
 

@@ -34,7 +34,7 @@ ReceiveQueue::Outcome ReceiveQueue::deliver(std::span<const std::span<const std:
         case Outcome::delivered:
             break;
         case Outcome::no_buffer:
-            ++counters_.rx_no_buffer;
+            ++counters_.rx_no_buffer_tries;
             return outcome;
         case Outcome::dropped:
             ++counters_.rx_oversize;

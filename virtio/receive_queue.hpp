@@ -44,9 +44,6 @@ public:
     /// Reads the kick eventfd; at most once a loop, however often the guest kicks.
     void drain_kick() noexcept { ring_.drain_kick(); }
 
-    /// Nothing is ever in flight here: a frame is copied and given back at once.
-    void roll_back() noexcept {}
-
     bool broken() const { return ring_.broken(); }
     const ReceiveCounters& counters() const { return counters_; }
     /// Position of the oldest chain that the driver has not got back: what GET_VRING_BASE answers.

@@ -34,7 +34,12 @@ ControlSocket::~ControlSocket() {
 }
 
 void ControlSocket::accept() {
-    mem::FileDescriptor socket = mem::accept_unix(listener_.get());
+    mem::FileDescriptor socket;
+    try {
+        socket = mem::accept_unix(listener_.get());
+    } catch (const std::system_error&) {
+        return;  // out of descriptors: the client waits
+    }
     if (!socket || clients_.size() == most_clients) return;
     const auto client = clients_.insert(clients_.end(), {std::move(socket), {}});
     loop_.add(client->socket.get(), [this, client] { serve(client); });

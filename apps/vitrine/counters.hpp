@@ -2,15 +2,12 @@
 
 #include <array>
 #include <cstdint>
-#include <string_view>
+
+#include "virtio/counters.hpp"
 
 namespace vitrine::apps {
 
-template <class Counters>
-struct CounterName {
-    std::string_view name;
-    std::uint64_t Counters::* value;
-};
+using virtio::CounterName;
 
 /// From the NIC to the guest, for one queue pair. Written by the poll thread alone.
 /// Conservation, over all pairs: frames_from_nic = frames of the receive rings + every drop named here.
@@ -39,7 +36,7 @@ struct ReceivePathCounters {
 };
 
 /// From the guest to the NIC, for one queue pair. Written by the poll thread alone.
-/// Conservation: frames of the transmit ring = frames_to_nic + every drop named here.
+/// Conservation, when nothing is in flight: frames of the transmit ring + repeated = frames_to_nic + drop_link_down.
 struct TransmitPathCounters {
     std::uint64_t frames_to_nic = 0;
     std::uint64_t bytes_to_nic = 0;

@@ -22,6 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::chrono::seconds tick = 1s;
+constexpr std::chrono::seconds first_retry_pause = 1s;
 constexpr std::chrono::seconds longest_retry_pause = 30s;
 
 /// SIGTERM and SIGINT as a descriptor. Before any thread starts, so that all of them have the signals blocked.
@@ -90,7 +91,7 @@ Daemon::Daemon(const Options& options)
     loop_.add(signals_.get(), [this] { stop_ = true; });
     open_front_end();
     poller_.start();
-    loop_.add(nic_->descriptor(), [this] { lose_vf("its server closed the connection"); });
+    follow_vf();
     apply_link();
     next_tick_ = Clock::now() + tick;
 }
@@ -120,9 +121,19 @@ void Daemon::run() {
 
 // The VF.
 
+void Daemon::follow_vf() {
+    loop_.add(nic_->descriptor(), [this] { lose_vf("its server closed the connection"); });
+    loop_.add(nic_->mailbox_descriptor(), [this] { watch_vf(); });
+}
+
+/// Once a second, and when the PF has something to say.
 void Daemon::watch_vf() {
     try {
-        if (needs_reset_) return reset_vf();
+        nic_->acknowledge_mailbox();
+        if (needs_reset_) {
+            if (Clock::now() >= next_retry_) reset_vf();
+            return;
+        }
         switch (nic_->watch()) {
             case driver::Watch::steady:
                 break;
@@ -135,9 +146,16 @@ void Daemon::watch_vf() {
         }
         nic_->statistics();  // hardware counters wrap
     } catch (const std::system_error& error) {
-        spdlog::warn("VF: {}; resetting it", error.what());
+        put_off_retry();
+        spdlog::warn("VF: {}; reset in {} s", error.what(), retry_pause_.count());
         needs_reset_ = true;
     }
+}
+
+/// A PF that stays silent costs a second each time: ask less and less often.
+void Daemon::put_off_retry() noexcept {
+    retry_pause_ = std::min(retry_pause_ * 2, longest_retry_pause);
+    next_retry_ = Clock::now() + retry_pause_;
 }
 
 /// The PF asked for it, or the conversation with it broke: everything is asked anew.
@@ -147,10 +165,11 @@ void Daemon::reset_vf() {
         const mem::Handover::Hold hold = poller_.hold();
         if (nic_->running()) nic_->stop(pairs_, poller_);
     }
-    ++vf_events_.resets;
-    spdlog::info("VF: reset");
     nic_->reset();
     needs_reset_ = false;
+    retry_pause_ = first_retry_pause;
+    ++vf_events_.resets;
+    spdlog::info("VF: reset");
     if (nic_->identity().mac != device_.config().mac)
         spdlog::warn("VF: the PF gives another MAC address now; the guest keeps the first one");
     apply_link();
@@ -163,7 +182,10 @@ void Daemon::apply_link() {
     if (!up) ++vf_events_.link_downs;
     const mem::Handover::Hold hold = poller_.hold();
     try {
-        up ? nic_->start(pairs_, poller_) : nic_->stop(pairs_, poller_);
+        if (up)
+            nic_->start(pairs_, poller_);
+        else
+            needs_reset_ = !nic_->stop(pairs_, poller_);
     } catch (const std::system_error& error) {
         spdlog::warn("VF: {}; resetting it", error.what());
         nic_->stop(pairs_, poller_);
@@ -175,6 +197,7 @@ void Daemon::lose_vf(const std::string& why) {
     spdlog::error("VF {}: lost: {}; link down, trying again", options_.vf, why);
     ++vf_events_.losses;
     loop_.remove(nic_->descriptor());
+    loop_.remove(nic_->mailbox_descriptor());
     {
         const mem::Handover::Hold hold = poller_.hold();
         nic_->stop(pairs_, poller_);
@@ -182,7 +205,7 @@ void Daemon::lose_vf(const std::string& why) {
     }
     nic_.reset();
     needs_reset_ = false;
-    retry_pause_ = 1s;
+    retry_pause_ = first_retry_pause;
     next_retry_ = Clock::now() + retry_pause_;
 }
 
@@ -191,18 +214,18 @@ void Daemon::retry_vf() {
     try {
         nic_ = std::make_unique<Nic>(options_, memory_);
     } catch (const std::system_error& error) {
-        retry_pause_ = std::min(retry_pause_ * 2, longest_retry_pause);
-        next_retry_ = Clock::now() + retry_pause_;
+        put_off_retry();
         spdlog::warn("VF {}: {}; next try in {} s", options_.vf, error.what(), retry_pause_.count());
         return;
     }
     spdlog::info("VF {}: back", options_.vf);
-    loop_.add(nic_->descriptor(), [this] { lose_vf("its server closed the connection"); });
+    retry_pause_ = first_retry_pause;
+    follow_vf();
     regions_changed_ = true;
     apply_link();
 }
 
-// Guest memory for the NIC, one region a turn, so that a large guest does not keep the front-end waiting.
+// Guest memory for the NIC, one region a turn: the front-end's messages come in between.
 
 bool Daemon::map_next_region() {
     regions_changed_ = false;
@@ -215,7 +238,7 @@ bool Daemon::map_next_region() {
             device_.memory().set_iova(region.guest, iova);
         } catch (const std::system_error& error) {
             spdlog::warn("guest memory of {} bytes: {}; its frames are copied", region.size_bytes, error.what());
-            return false;
+            continue;
         }
         regions_changed_ = true;
         return true;
@@ -260,7 +283,12 @@ void Daemon::wait_for_front_end() {
 }
 
 void Daemon::accept_front_end() {
-    mem::FileDescriptor socket = mem::accept_unix(listener_.get());
+    mem::FileDescriptor socket;
+    try {
+        socket = mem::accept_unix(listener_.get());
+    } catch (const std::system_error& error) {
+        spdlog::warn("front-end: {}", error.what());  // out of descriptors: it waits in the backlog
+    }
     if (!socket) return;
     loop_.remove(listener_.get());  // one at a time: the next one waits in the backlog
     begin_session(std::move(socket));
@@ -307,6 +335,7 @@ virtio::Hooks Daemon::session_hooks() {
                         nic_->drain(pair, pairs_[pair]->transmit);
                     } catch (const std::system_error& error) {
                         spdlog::warn("VF: {}; resetting it", error.what());
+                        pairs_[pair]->transmit.detach();  // or its frames would count as the next ring's
                         needs_reset_ = true;
                     }
                 },

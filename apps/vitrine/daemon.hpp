@@ -40,11 +40,12 @@ private:
         std::uint64_t link_downs = 0;
     };
 
-    void open_vf();
     void watch_vf();
     void reset_vf();
     void apply_link();
     void lose_vf(const std::string& why);
+    void follow_vf();
+    void put_off_retry() noexcept;
     void retry_vf();
 
     void open_front_end();

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fmt/ranges.h>
 #include <fstream>
 #include <system_error>
+
+#include <spdlog/spdlog.h>
 
 #include "driver/queues.hpp"
 
@@ -93,6 +96,19 @@ void Nic::reset() {
     frame_limit_granted_ = vf_.set_longest_frame(options_.mtu + 18u);
     filters_ = vf_.set_filters(filter_request(options_));
     statistics_.begin(device_);
+    say_what_was_refused();
+}
+
+/// What the PF keeps away looks like silence on the wire: it is said once, here.
+void Nic::say_what_was_refused() const {
+    if (!frame_limit_granted_)
+        spdlog::warn("VF: the PF refuses frames of {} bytes: raise the PF's MTU, or lower --mtu", options_.mtu + 18);
+    if (!filters_.vlans_refused.empty())
+        spdlog::warn("VF: the PF refuses VLANs {}", fmt::join(filters_.vlans_refused, ","));
+    if (options_.promiscuous && filters_.mode != driver::ReceiveMode::promiscuous)
+        spdlog::warn("VF: not promiscuous: the PF does not trust this VF");
+    if (filters_.groups_left_out != 0)
+        spdlog::warn("VF: {} multicast groups do not fit into its filter", filters_.groups_left_out);
 }
 
 driver::RingPlace Nic::rx_place(unsigned queue) const {
@@ -115,6 +131,7 @@ void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
     const unsigned queues = static_cast<unsigned>(pairs.size());
     device_.set_interrupts(std::array{queue_event_.get(), mailbox_event_.get()});
     driver::route_interrupts(device_, queues);
+    driver::arm_mailbox_interrupt(device_);
     driver::spread_receive(device_, queues);
     queues_.resize(queues);
     running_ = true;
@@ -125,8 +142,9 @@ void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
         pairs[queue]->transmit.attach(*queues_[queue].tx);
     }
     const std::uint32_t buffer_kib = driver::packet_buffer_kib(memory_.packet_pool.page_bytes());
-    for (unsigned queue = 0; queue < queues; ++queue) {
+    for (unsigned queue = 0; queue < queues; ++queue)
         driver::start_receive_queue(device_, clock_, queue, rx_place(queue), buffer_kib);
+    for (unsigned queue = 0; queue < queues; ++queue) {
         queues_[queue].rx =
             std::make_unique<driver::RxRing>(slots<driver::RxDescriptor>(rx_place(queue)),
                                              device_.doorbell(driver::VFRDT::at(queue)), memory_.packet_pool);
@@ -137,15 +155,24 @@ void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
         Poller::VfInterrupt{driver::QueueInterrupt(device_.doorbell(driver::VTEIMS::at())), queue_event_.get()});
 }
 
-void Nic::stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexcept {
+void Nic::acknowledge_mailbox() {
+    mailbox_event_.drain();
+    if (running_) driver::arm_mailbox_interrupt(device_);
+}
+
+bool Nic::stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexcept {
     poller.set_vf_interrupt(std::nullopt);
-    try {
-        for (unsigned queue = 0; queue < queues_.size(); ++queue) {
-            if (queues_[queue].tx) driver::stop_transmit_queue(device_, clock_, queue, drain_limit);
-            if (queues_[queue].rx) driver::stop_receive_queue(device_, clock_, queue);
+    bool stopped = true;
+    const auto attempt = [&stopped](auto&& step) {
+        try {
+            step();
+        } catch (const std::system_error&) {
+            stopped = false;
         }
-    } catch (const std::system_error&) {
-        // Gone, or so ill that only the reset before the next start() helps: its DMA stays within our mappings.
+    };
+    for (unsigned queue = 0; queue < queues_.size(); ++queue) {
+        if (queues_[queue].tx) attempt([&] { driver::stop_transmit_queue(device_, clock_, queue, drain_limit); });
+        if (queues_[queue].rx) attempt([&] { driver::stop_receive_queue(device_, clock_, queue); });
     }
     for (unsigned queue = 0; queue < queues_.size(); ++queue) {
         pairs[queue]->transmit.detach();
@@ -153,6 +180,7 @@ void Nic::stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexce
     }
     queues_.clear();
     running_ = false;
+    return stopped;
 }
 
 void Nic::drain(unsigned queue, TransmitPath& path) {

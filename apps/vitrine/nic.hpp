@@ -62,7 +62,9 @@ public:
     const driver::FilterGrant& filters() const { return filters_; }
     bool frame_limit_granted() const { return frame_limit_granted_; }
     bool running() const { return running_; }
-    const driver::Statistics& statistics() { return statistics_.update(device_); }
+    /// Reads the hardware counters anew. They wrap: at least every four minutes.
+    const driver::Statistics& statistics() { return last_statistics_ = statistics_.update(device_); }
+    const driver::Statistics& last_statistics() const { return last_statistics_; }
     /// Sums over the queues of what their rings refused.
     driver::RxRing::Counters rx_ring_counters() const;
     /// Readable when the device is gone.
@@ -70,11 +72,16 @@ public:
 
     /// Inside a hold: all queues on, interrupts routed, pairs attached.
     void start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller);
-    /// Inside a hold: pairs detached, queues off, pages back. With a dead device only the memory side is done.
-    void stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexcept;
+    /// Inside a hold: pairs detached, queues off, pages back. False when a queue did not stop, or the device is dead:
+    /// then only a reset() may come next, since the NIC may still write to pages that it was given.
+    bool stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexcept;
     /// After stop(): reset and asked anew.
     void reset();
     driver::Watch watch() { return vf_.watch(); }
+
+    /// Readable when the PF has something to say; then acknowledge_mailbox(), and watch().
+    int mailbox_descriptor() const { return mailbox_event_.get(); }
+    void acknowledge_mailbox();
 
     /// Inside a hold: empties one transmit queue for a guest ring that stops; frames not sent within 50 ms are rolled
     /// back to the guest.
@@ -89,6 +96,7 @@ private:
         std::unique_ptr<driver::RxRing> rx;
         std::unique_ptr<driver::TxRing> tx;
     };
+    void say_what_was_refused() const;
     driver::RingPlace rx_place(unsigned queue) const;
     driver::RingPlace tx_place(unsigned queue) const;
     template <class Descriptor>
@@ -104,6 +112,7 @@ private:
     mem::EventFd mailbox_event_;
     driver::FilterGrant filters_;
     driver::StatisticsReader statistics_;
+    driver::Statistics last_statistics_;
     std::vector<Queue> queues_;
     bool frame_limit_granted_ = false;
     bool running_ = false;

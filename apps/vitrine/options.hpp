@@ -11,6 +11,9 @@
 
 namespace vitrine::apps {
 
+/// Queue pairs that one poll thread serves at most.
+inline constexpr unsigned most_pairs = 4;
+
 /// Exactly one of the three ways to the front-end is set.
 struct FrontEnd {
     std::string socket_path;   ///< listen here

@@ -3,6 +3,7 @@
 #include <array>
 #include <poll.h>
 
+#include "apps/vitrine/options.hpp"
 #include "mem/file_descriptor.hpp"
 
 namespace vitrine::apps {
@@ -10,7 +11,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t most_pairs = 4;
 /// No sleep is longer: a lost notification costs a second, not a hang.
 constexpr int longest_sleep_milliseconds = 1000;
 /// While something must be polled for: a ring without kick, a frame that the NIC has not sent, a refused tail write.

@@ -36,7 +36,8 @@ struct IdlePolicy {
 };
 
 /// The poll thread: moves bursts for all pairs; when nothing moved for a while it asks the VF and the guest for
-/// notifications and sleeps. It makes no system call while there is work.
+/// notifications and sleeps. While there is work it makes no system call but the guest's interrupt and, with trapped
+/// doorbells, the posted tail writes.
 class Poller {
 public:
     Poller(virtio::Device& device, std::vector<std::unique_ptr<Pair>>& pairs, IdlePolicy idle);

@@ -102,7 +102,8 @@ void ReceivePath::skip_endless() noexcept {
 
 void ReceivePath::detach(std::size_t lost_in_ring) noexcept {
     for (std::size_t first = 0; first < count_;) {
-        const std::size_t packets = std::max<std::size_t>(frame_at(first), 1);
+        const std::size_t whole = frame_at(first);
+        const std::size_t packets = whole != 0 ? whole : count_ - first;  // the last one's end did not come
         drop(std::span(packets_).subspan(first, packets), counters_.drop_vf_down);
         first += packets;
     }

@@ -112,7 +112,7 @@ json Daemon::vf_status() {
                      {"vlans_refused", filters.vlans_refused}};
     vf["rx_ring"] = {{"bad_descriptors", ring.bad_descriptors}, {"pool_empty", ring.pool_empty}};
     if (nic_->running()) {
-        const driver::Statistics& statistics = nic_->statistics();
+        const driver::Statistics& statistics = nic_->last_statistics();
         vf["statistics"] = {{"rx_frames", statistics.rx_frames},
                             {"rx_octets", statistics.rx_octets},
                             {"rx_multicast_frames", statistics.rx_multicast_frames},
@@ -123,6 +123,7 @@ json Daemon::vf_status() {
 }
 
 json Daemon::status() {
+    if (nic_ && nic_->running()) nic_->statistics();  // asks the device, while the data path goes on
     const mem::Handover::Hold hold = poller_.hold();
     const Poller::Turns turns = poller_.turns();
     json result{{"vitrine", VITRINE_VERSION}, {"name", options_.name}, {"vf", vf_status()}};

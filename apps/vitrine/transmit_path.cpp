@@ -107,6 +107,8 @@ void TransmitPath::detach() noexcept {
 }
 
 void TransmitPath::roll_back() noexcept {
+    while (reclaim() != 0) {  // what the NIC did send is done, and not sent again
+    }
     counters_.repeated += reset_ring();
     if (virtio::TransmitQueue* guest = device_.transmit(pair_)) guest->roll_back();
 }

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Frames per second into one front-end, from DPDK's vhost and from vitrine, side by side in one run.
 
 The front-end is the same for both: dpdk-testpmd, virtio-user, rxonly, on its own core. Its port counter is what is

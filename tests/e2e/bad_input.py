@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """What vitrine says to bad input: one line that names the thing, an exit code, and no file left behind; and what a
 front-end that talks nonsense can do to it: nothing but lose its connection."""
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Every frame that is sent is delivered or counted as dropped by name, at both ends and in between, whatever the
 frame size, the pace, the doorbells, the number of flows and queues, and the features of the guest."""
 

@@ -130,12 +130,14 @@ class Simulator(Process):
 class Daemon(Process):
     """vitrine run, and vitrinectl that asks it."""
 
-    def __init__(self, directory: pathlib.Path, options: tuple[str, ...], name: str):
+    def __init__(self, directory: pathlib.Path, options: tuple[str, ...], name: str,
+                 front_end: tuple[str, ...] | None = None, **process_options):
         self.socket = directory / "vhost.sock"
         self.run_directory = directory / "run"
-        command = [BUILD / "vitrine", "run", "--run-dir", self.run_directory, "--socket-path", self.socket,
-                   "--vf", f"vfio-user:{directory / 'vf.sock'}", *options]
-        super().__init__(directory, name, command)
+        command = [BUILD / "vitrine", "run", "--run-dir", self.run_directory,
+                   "--vf", f"vfio-user:{directory / 'vf.sock'}",
+                   *(front_end or ("--socket-path", self.socket)), *options]
+        super().__init__(directory, name, command, **process_options)
         self.wait_until_ready(lambda: self.run_vitrinectl("status").returncode == 0)
 
     def run_vitrinectl(self, verb: str) -> subprocess.CompletedProcess:
@@ -193,8 +195,8 @@ class Lab:
     def simulator(self, wire: str, *options: str) -> Simulator:
         return self.keep(Simulator(self.directory, wire, options, self.name("vf_sim")))
 
-    def daemon(self, *options: str) -> Daemon:
-        return self.keep(Daemon(self.directory, options, self.name("vitrine")))
+    def daemon(self, *options: str, **how) -> Daemon:
+        return self.keep(Daemon(self.directory, options, self.name("vitrine"), **how))
 
     def guest(self, mode: str, *options: str) -> Guest:
         return self.keep(Guest(self.directory, mode, options, self.name("guest")))

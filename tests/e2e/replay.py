@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Real kernel traffic, captured in namespaces, replayed at the wire to the guest and by the guest to the wire: byte
 for byte and in order; with filters, exactly what a model made from the documents alone predicts."""
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Each of the programs dies in the middle of traffic, the link goes and the PF resets, and traffic comes back.
 
 vitrine-guest does not reconnect: it says that its back-end is gone and ends. So after the death of vitrine the guest

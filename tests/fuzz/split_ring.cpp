@@ -97,7 +97,8 @@ void receive(Ram& ram, std::uint8_t setup, Input& input) {
         ++offered;
         queue.want_kicks((turn & 1) != 0);
         queue.publish();
-        require(counters.frames + counters.rx_no_buffer + counters.rx_oversize + counters.rx_broken_ring == offered);
+        require(counters.frames + counters.rx_no_buffer_tries + counters.rx_oversize + counters.rx_broken_ring ==
+                offered);
         require(counters.ring_broken == (queue.broken() ? 1 : 0));
     }
 }

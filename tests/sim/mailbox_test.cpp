@@ -46,7 +46,7 @@ TEST_CASE(
 
 TEST_CASE("before RESET every other message is refused without CTS, and an acknowledge draws a bare failure") {
     VfBench bench;
-    CHECK(bench.ask(MessageType::get_queues)[0] == head(MessageType::get_queues, failure));
+    CHECK(bench.ask(MessageType::set_longest_frame, 1518)[0] == head(MessageType::set_longest_frame, failure));
     bench.put(VFMAILBOX{}.with(VFMAILBOX::acknowledge, 1));
     CHECK(bench.words_now()[0] == failure);
     bench.reset();

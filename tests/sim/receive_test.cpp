@@ -128,6 +128,23 @@ TEST_CASE("descriptors and buffers outside of what is mapped are faults, and IOV
     CHECK(bench.vf.memory().faults().unmapped == 2);
 }
 
+TEST_CASE(
+    "the VF is ready for a wire that starts when its enabled queues have descriptors, not when they are enabled") {
+    VfBench bench;
+    bench.reset();
+    CHECK_FALSE(bench.vf.ready_to_receive());
+    bench.enable_rx(0);
+    CHECK_FALSE(bench.vf.ready_to_receive());
+    bench.post(4, 0);
+    CHECK(bench.vf.ready_to_receive());
+    bench.enable_rx(1);
+    CHECK_FALSE(bench.vf.ready_to_receive());
+    bench.post(4, 1);
+    CHECK(bench.vf.ready_to_receive());
+    bench.vf.set_link(false);
+    CHECK_FALSE(bench.vf.ready_to_receive());
+}
+
 TEST_CASE("nothing is received without bus mastering, before RESET, with the queue off, or with the link down") {
     VfBench bench;
     const auto frame = VfBench::frame(VfBench::own);

@@ -62,6 +62,7 @@ TEST_CASE("a tail written before ENABLE is ignored, a head written after it too"
     bench.put(VFRDH{{3}}, 0u);
     bench.put(VFRDT{{6}}, 0u);
     CHECK(bench.get<VFRDH>(0u).raw == 3);
+    CHECK(bench.get<VFRDT>(0u).raw == 0);
     bench.put(VFRXDCTL{}.with(VFRXDCTL::enable, 1), 0u);
     CHECK(bench.get<VFRDT>(0u).raw == 3);
     bench.put(VFRDH{{5}}, 0u);

@@ -277,6 +277,7 @@ TEST_CASE("a ring outside guest memory or badly aligned does not start") {
     CHECK(guest.device.receive(0) == nullptr);
     CHECK(guest.device.session_counters().bad_region == 1);
     REQUIRE(guest.set(Request::set_vring_addr, good));
+    CHECK(guest.device.receive(0) == nullptr);  // a refused start is no start
     REQUIRE(guest.set(Request::set_vring_kick, std::uint64_t{0}, {guest.kick[0].get()}));
     CHECK(guest.receives(60));
 }

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace vitrine::vf_sim {
 
 /// What became of a frame that the wire offered. Each has one counter; together they make up all that was offered.
-enum class RxOutcome {
+enum class RxOutcome : std::size_t {
     delivered,
     link_down,
     rx_disabled,    ///< by the PF, or the queue is not enabled, or the function may not master the bus
@@ -15,46 +17,16 @@ enum class RxOutcome {
     no_descriptor,  ///< too few posted for all of the frame, or the ring's registers make no sense
     dma_fault,      ///< descriptor or buffer is outside what was mapped
 };
+inline constexpr std::array rx_outcome_names{"delivered",    "link_down",     "rx_disabled",   "too_long",
+                                             "filtered_mac", "filtered_vlan", "no_descriptor", "dma_fault"};
 
 struct RxCounters {
-    std::uint64_t delivered = 0;
-    std::uint64_t delivered_bytes = 0;  ///< without CRC
-    std::uint64_t link_down = 0;
-    std::uint64_t rx_disabled = 0;
-    std::uint64_t too_long = 0;
-    std::uint64_t filtered_mac = 0;
-    std::uint64_t filtered_vlan = 0;
-    std::uint64_t no_descriptor = 0;
-    std::uint64_t dma_fault = 0;
+    std::array<std::uint64_t, rx_outcome_names.size()> frames{};  ///< by RxOutcome
+    std::uint64_t delivered_bytes = 0;                            ///< without CRC
 
     void count(RxOutcome outcome, std::uint64_t bytes) noexcept {
-        switch (outcome) {
-            case RxOutcome::delivered:
-                ++delivered;
-                delivered_bytes += bytes;
-                return;
-            case RxOutcome::link_down:
-                ++link_down;
-                return;
-            case RxOutcome::rx_disabled:
-                ++rx_disabled;
-                return;
-            case RxOutcome::too_long:
-                ++too_long;
-                return;
-            case RxOutcome::filtered_mac:
-                ++filtered_mac;
-                return;
-            case RxOutcome::filtered_vlan:
-                ++filtered_vlan;
-                return;
-            case RxOutcome::no_descriptor:
-                ++no_descriptor;
-                return;
-            case RxOutcome::dma_fault:
-                ++dma_fault;
-                return;
-        }
+        ++frames[static_cast<std::size_t>(outcome)];
+        if (outcome == RxOutcome::delivered) delivered_bytes += bytes;
     }
 };
 

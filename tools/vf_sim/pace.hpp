@@ -32,7 +32,7 @@ public:
     Time next() const { return next_; }
 
 private:
-    static constexpr int burst = 256;
+    static constexpr int burst = 32;
 
     std::chrono::duration<double, std::nano> interval_;
     std::chrono::duration<double, std::nano> owed_{0};

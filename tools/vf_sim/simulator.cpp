@@ -45,12 +45,6 @@ const char* text_of(driver::MailboxApi api) {
     return "?";
 }
 
-nlohmann::json describe(const RxCounters& rx) {
-    return {{"link_down", rx.link_down},       {"rx_disabled", rx.rx_disabled},     {"too_long", rx.too_long},
-            {"filtered_mac", rx.filtered_mac}, {"filtered_vlan", rx.filtered_vlan}, {"no_descriptor", rx.no_descriptor},
-            {"dma_fault", rx.dma_fault}};
-}
-
 nlohmann::json describe(const TxCounters& tx) {
     return {{"frames", tx.sent},
             {"bytes", tx.sent_bytes},
@@ -64,11 +58,6 @@ nlohmann::json describe(const TxCounters& tx) {
               {"chain", tx.halted_chain},
               {"length", tx.halted_length},
               {"dma", tx.halted_dma}}}};
-}
-
-std::uint64_t offered(const RxCounters& rx) {
-    return rx.delivered + rx.link_down + rx.rx_disabled + rx.too_long + rx.filtered_mac + rx.filtered_vlan +
-           rx.no_descriptor + rx.dma_fault;
 }
 
 }  // namespace
@@ -214,6 +203,7 @@ void Simulator::drop_client() {
 }
 
 nlohmann::json Simulator::status() const {
+    constexpr auto delivered = static_cast<std::size_t>(RxOutcome::delivered);
     nlohmann::json status;
     const PhysicalFunction& pf = vf_.pf();
     status["part"] = name_of(options_.policy.part);
@@ -228,9 +218,13 @@ nlohmann::json Simulator::status() const {
                     {"mode", static_cast<unsigned>(pf.filter().mode())},
                     {"rx_queues_enabled", vf_.enabled_queues(Direction::receive)},
                     {"tx_queues_enabled", vf_.enabled_queues(Direction::transmit)}};
+    std::uint64_t offered = 0;
+    for (std::size_t i = 0; i < rx_.frames.size(); ++i) {
+        offered += rx_.frames[i];
+        if (i != delivered) status["drops"][rx_outcome_names[i]] = rx_.frames[i];
+    }
     status["wire"] = {
-        {"offered", offered(rx_)}, {"rx_delivered", rx_.delivered}, {"rx_delivered_bytes", rx_.delivered_bytes}};
-    status["drops"] = describe(rx_);
+        {"offered", offered}, {"rx_delivered", rx_.frames[delivered]}, {"rx_delivered_bytes", rx_.delivered_bytes}};
     status["tx"] = describe(vf_.tx_counters());
     const DmaMap::Faults& faults = vf_.memory().faults();
     status["faults"] = {{"dma_unmapped", faults.unmapped},

@@ -301,7 +301,9 @@ void Vf::reset_pf(std::chrono::milliseconds length) {
 }
 
 bool Vf::ready_to_receive() const noexcept {
-    return link_up_ && pf_.receive_enabled() && enabled_queues(Direction::receive) > 0;
+    // With buffers in every enabled queue: enabling one and filling it are two steps of the driver.
+    return link_up_ && pf_.receive_enabled() && enabled_queues(Direction::receive) > 0 &&
+           std::ranges::all_of(rx_, [](const QueueRegisters& queue) { return !queue.enabled() || queue.owned() > 0; });
 }
 
 unsigned Vf::enabled_queues(Direction direction) const {

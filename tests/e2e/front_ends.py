@@ -1,0 +1,85 @@
+#!/usr/bin/python3
+"""The ways to a front-end other than a path to listen on, and the sleep of a process that has nothing to do."""
+
+import os
+import socket
+
+import harness
+from harness import Daemon, Lab, expect, expect_equal, wait_until
+
+ENDLESS = "gen:size=64,rate=20000"
+SILENT = "gen:count=0"
+FRAMES = 2000
+
+
+def expect_a_guest_served(lab: Lab, daemon: Daemon, *options: str) -> None:
+    report = lab.guest("check", "--count", str(FRAMES), "--wait-seconds", "60", *options).report()
+    expect(report["received"]["frames"] >= FRAMES, f"too few frames received: {report['received']}")
+    expect_equal(report["bad"] + report["violations"], 0, f"bad frames and broken rules {report}")
+
+
+def vitrine_connects(lab: Lab) -> None:
+    """It is there first, tries until the front-end listens, and again when that one has gone."""
+    lab.simulator(ENDLESS, "--doorbells", "poll")
+    daemon = lab.daemon(front_end=("--connect", str(lab.directory / "vhost.sock")))
+    for _ in range(2):
+        expect_a_guest_served(lab, daemon, "--listen")
+        wait_until(lambda: not daemon.status()["front_end"]["connected"], "vitrine to notice")
+    daemon.expect_clean_audit()
+
+
+def vitrine_inherits_a_listener(lab: Lab) -> None:
+    lab.simulator(ENDLESS, "--doorbells", "poll")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(lab.directory / "vhost.sock"))
+        listener.listen()
+        number = listener.fileno()
+        daemon = lab.daemon(front_end=("--fd", str(number)), pass_fds=(number,))
+    for _ in range(2):
+        expect_a_guest_served(lab, daemon)
+    daemon.expect_clean_audit()
+
+
+def vitrine_inherits_a_connection(lab: Lab) -> None:
+    """Such a connection comes but once: its end is vitrine's."""
+    lab.simulator(ENDLESS, "--doorbells", "poll")
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        number = theirs.fileno()
+        daemon = lab.daemon(front_end=("--fd", str(number)), pass_fds=(number,))
+        wait_until(lambda: daemon.status()["front_end"]["connected"], "the connection to be served")
+    expect_equal(daemon.finish(), 0, "exit code")
+
+
+def processor_seconds(daemon: Daemon) -> float:
+    fields = (harness.pathlib.Path("/proc") / str(daemon.child.pid) / "stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def vitrine_sleeps_and_wakes(lab: Lab) -> None:
+    """That a frame from either side wakes it is for conservation.py: one frame, then silence."""
+    lab.simulator(SILENT, "--doorbells", "poll")
+    daemon = lab.daemon()
+    lab.guest("rx", "--idle-seconds", "600", "--seconds", "600")
+    wait_until(lambda: int(daemon.status()["front_end"]["features"], 16), "the front-end")
+    before = daemon.status()["poller"]
+    used = processor_seconds(daemon)
+    harness.time.sleep(3)
+    after = daemon.status()["poller"]
+    print(f"    3 s of silence: {after['sleeps'] - before['sleeps']} sleeps, "
+          f"{100 * (processor_seconds(daemon) - used) / 3:.1f} % of a processor")
+    expect(after["sleeps"] > before["sleeps"], "it never slept")
+    expect_equal(after["busy_turns"], before["busy_turns"], "turns with work in silence")
+
+
+def main() -> None:
+    suite = harness.Suite()
+    suite.check("vitrine connects to a front-end that listens, again and again", vitrine_connects)
+    suite.check("vitrine serves one front-end after the other on an inherited listener", vitrine_inherits_a_listener)
+    suite.check("vitrine ends with an inherited connection", vitrine_inherits_a_connection)
+    suite.check("vitrine sleeps when there is nothing to do", vitrine_sleeps_and_wakes)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
