@@ -133,6 +133,23 @@ TEST_CASE("zero copy: a ring that stops takes back what the NIC has not sent, an
     for (int i = 0; i < 3; ++i) CHECK(bench.guest_tx.take_used().has_value());
 }
 
+TEST_CASE("zero copy: what the NIC has sent when the ring stops is done, and only the rest is sent again") {
+    PathBench bench(true);
+    bench.connect_guest();
+    REQUIRE(bench.device.memory().set_iova({test::GuestRam::guest_base}, mem::Iova{0x8'0000'0000}));
+    for (int i = 0; i < 2; ++i) bench.guest_sends(1000, std::byte{1});
+    bench.transmit.poll();
+    bench.nic_sends();
+    bench.guest_sends(1000, std::byte{2});
+    bench.transmit.roll_back();  // the third was never taken
+    CHECK(bench.sent.repeated == 0);
+    for (int i = 0; i < 2; ++i) CHECK(bench.guest_tx.take_used().has_value());
+    bench.tx_head = bench.tx_tail = 0;
+    bench.transmit.poll();
+    CHECK(bench.nic_sends().size() == 1);
+    check_conserved(bench);
+}
+
 TEST_CASE("zero copy: frames that the NIC held when the VF went are completed, and counted as lost in it") {
     PathBench bench(true);
     bench.connect_guest();

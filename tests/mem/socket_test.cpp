@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstring>
+#include <fcntl.h>
 #include <string>
 #include <sys/socket.h>
 #include <system_error>
@@ -58,6 +59,15 @@ TEST_CASE("descriptors travel with the first byte and refer to the same file") {
     REQUIRE(got.size() == 2);
     event.signal();
     CHECK(drain_event(got[1].get()));
+}
+
+TEST_CASE("reading an eventfd never waits, even if a peer that shares it made it blocking") {
+    const EventFd event;
+    REQUIRE(::fcntl(event.get(), F_SETFL, 0) == 0);
+    CHECK_FALSE(drain_event(event.get()));
+    event.signal();
+    CHECK(drain_event(event.get()));
+    CHECK_FALSE(drain_event(event.get()));
 }
 
 TEST_CASE("an end before a message is orderly, an end inside is not") {
