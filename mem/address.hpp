@@ -17,11 +17,11 @@ struct Address {
 };
 
 /// What the NIC puts on the bus: translated by the IOMMU. Never 0 for a buffer (82599 data sheet, 7.1.5).
-using Iova = Address<struct IovaSpace>;
+using Iova = Address<struct IovaTag>;
 /// What the guest calls physical: the addresses in descriptors.
-using GuestPhys = Address<struct GuestPhysSpace>;
+using GuestPhys = Address<struct GuestPhysTag>;
 /// What the front-end calls its own: vhost-user ring addresses are of this kind.
-using FrontendVirtual = Address<struct FrontendVirtualSpace>;
+using FrontendVirtual = Address<struct FrontendVirtualTag>;
 
 /// Index of a packet page in its pool; never an address.
 enum class PageId : std::uint32_t {};

@@ -215,10 +215,10 @@ mem::Iova Nic::map_guest(const virtio::GuestRegion& region) {
 void Nic::unmap_guest(const virtio::GuestRegion& region) noexcept {
     try {
         device_.unmap_dma(region.iova, region.size_bytes);
-    } catch (const std::system_error&) {
-        // The device is gone, and with it its mappings.
+        memory_.iova_space.give(region.iova);
+    } catch (const std::system_error& error) {  // refused, or the device is gone and its mappings with it
+        spdlog::warn("VF: {}; those DMA addresses are not used again", error.what());
     }
-    memory_.iova_space.give(region.iova);
 }
 
 driver::RxRing::Counters Nic::rx_ring_counters() const {

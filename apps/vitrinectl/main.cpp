@@ -52,7 +52,11 @@ json ask(const std::string& path, const std::string& method) {
 /// Every leaf on a line of its own, under its path; counters that are 0 are left out.
 void print_flat(const json& value, const std::string& path) {
     if (value.is_object()) {
-        for (const auto& [key, child] : value.items()) print_flat(child, path.empty() ? key : path + "." + key);
+        for (const auto& [key, child] : value.items()) {
+            std::string below = path;
+            if (!below.empty()) below += '.';
+            print_flat(child, below.append(key));
+        }
     } else if (value.is_array() && !value.empty() && value.front().is_object()) {
         for (std::size_t i = 0; i < value.size(); ++i) print_flat(value[i], path + "[" + std::to_string(i) + "]");
     } else if (value != json(0)) {
