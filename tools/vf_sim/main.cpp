@@ -1,9 +1,11 @@
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <sstream>
 #include <stdexcept>
+#include <system_error>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -60,13 +62,10 @@ VlanSet parse_vlans(const std::string& text) {
     if (text == "none") return vlans;
     std::istringstream list(text);
     for (std::string item; std::getline(list, item, ',');) {
-        std::size_t used = 0;
-        unsigned long vlan = vlans.size();
-        try {
-            vlan = std::stoul(item, &used);
-        } catch (const std::logic_error&) {
-        }
-        if (used != item.size() || vlan >= vlans.size() - 1)
+        unsigned vlan = 0;
+        const char* const end = item.data() + item.size();
+        const auto read = std::from_chars(item.data(), end, vlan);
+        if (read.ec != std::errc{} || read.ptr != end || vlan >= vlans.size() - 1)
             throw std::invalid_argument("--vlans: '" + item + "' is not a VLAN from 0 to 4094");
         vlans.set(vlan);
     }
@@ -154,7 +153,7 @@ int main(int argc, char** argv) {
         catch_signals();
         vf_sim::Simulator simulator(options);
         simulator.run(stop);
-        std::cout << simulator.status().dump() << std::endl;
+        std::cout << simulator.status().dump() << '\n';
         return 0;
     } catch (const std::invalid_argument& error) {
         std::cerr << "vf_sim: " << error.what() << '\n';
