@@ -7,8 +7,10 @@
 source_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=${VITRINE_BUILD:-$source_root/build}
 work=           # this test's temporary directory
-declare -A child=()  # name -> process id of everything that start began and that has not been stopped
-started=()           # the names, latest first
+started=()      # the names of what start began, latest first
+
+# shellcheck source=tools/setup/children.sh
+source "$source_root/tools/setup/children.sh"
 
 skip() {
     printf 'SKIP: %s\n' "$*"
@@ -93,23 +95,6 @@ start() {
     "$@" <&0 >"$work/$name.log" 2>&1 &
     child[$name]=$!
     started=("$name" "${started[@]}")
-}
-
-running() {
-    kill -0 "${child[$1]}" 2>/dev/null
-}
-
-# stop NAME: asks it to end, insists after 10 s, and returns its exit status.
-stop() {
-    local process=${child[$1]:-} deadline=$((SECONDS + 10))
-    [[ -n $process ]] || return 0
-    unset "child[$1]"
-    kill -TERM "$process" 2>/dev/null || true
-    while kill -0 "$process" 2>/dev/null; do
-        ((SECONDS < deadline)) || kill -KILL "$process" 2>/dev/null || true
-        sleep 0.05
-    done
-    wait "$process" 2>/dev/null
 }
 
 # finish NAME SECONDS: waits for a process that ends by itself; fails the test if it hangs or fails.

@@ -3,7 +3,9 @@
 
 scratch=          # this run's one temporary directory
 exit_actions=()   # commands, latest first
-declare -A child=()
+
+# shellcheck source=tools/setup/children.sh
+source tools/setup/children.sh
 
 say() {
     printf '%s\n' "$*"
@@ -72,23 +74,6 @@ start() {
     shift
     "$@" </dev/null >"$scratch/$name.log" 2>"$scratch/$name.errors" &
     child[$name]=$!
-}
-
-running() {
-    kill -0 "${child[$1]}" 2>/dev/null
-}
-
-# stop NAME: asks it to end, insists after 10 s, and returns its exit status.
-stop() {
-    local process=${child[$1]:-} deadline=$((SECONDS + 10))
-    [[ -n $process ]] || return 0
-    unset "child[$1]"
-    kill -TERM "$process" 2>/dev/null || true
-    while kill -0 "$process" 2>/dev/null; do
-        ((SECONDS < deadline)) || kill -KILL "$process" 2>/dev/null || true
-        sleep 0.05
-    done
-    wait "$process" 2>/dev/null
 }
 
 # wait_for_socket PATH NAME: until NAME listens there; shows its output if it ends instead.
