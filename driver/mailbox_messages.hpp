@@ -44,6 +44,20 @@ constexpr MessageHead head_of(MessageType type, std::uint32_t info = 0) {
 /// Versions as they travel: the order of values is that of history, not of numbers.
 enum class MailboxApi : std::uint32_t { v1_0 = 0, v1_1 = 2, v1_2 = 3, v1_3 = 4 };
 
+constexpr const char* text_of(MailboxApi api) {
+    switch (api) {
+        case MailboxApi::v1_0:
+            return "1.0";
+        case MailboxApi::v1_1:
+            return "1.1";
+        case MailboxApi::v1_2:
+            return "1.2";
+        case MailboxApi::v1_3:
+            return "1.3";
+    }
+    return "?";
+}
+
 /// How much multicast the PF lets through to us. Ordered: each mode contains the one before.
 enum class ReceiveMode : std::uint32_t { none = 0, multicast_hashes = 1, all_multicast = 2, promiscuous = 3 };
 

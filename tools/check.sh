@@ -37,6 +37,7 @@ check_layers() {
     only_includes tools/vf_sim \
         'mem/|tools/vf_sim/|driver/(register|registers|descriptors|mailbox_messages)\.hpp'
     only_includes apps 'mem/|driver/|virtio/|apps/'
+    only_includes apps/frame 'mem/|apps/frame/'
 }
 
 # A budget is a question, so it warns.

@@ -37,9 +37,9 @@ mem::FileDescriptor block_signals() {
     return file;
 }
 
-std::unique_ptr<Nic> first_nic(const Options& options, NicMemory& memory) {
+std::unique_ptr<Nic> first_nic(const Options& options, NicMemory& memory, const LearnedGroups& groups) {
     try {
-        return std::make_unique<Nic>(options, memory);
+        return std::make_unique<Nic>(options, memory, groups);
     } catch (const std::system_error& error) {
         throw std::runtime_error("--vf " + options.vf + ": " + error.what() +
                                  " (does the VF's server run, and does its PF answer?)");
@@ -76,7 +76,7 @@ Daemon::Daemon(const Options& options)
     : options_(options),
       signals_(block_signals()),
       memory_(options_),
-      nic_(first_nic(options_, memory_)),
+      nic_(first_nic(options_, memory_, learned_groups_)),
       device_(device_config(options_, *nic_)),
       poller_(device_, pairs_, {options_.idle_spin, options_.idle_busy}) {
     for (const mem::SharedMemory* memory : {&memory_.packets, &memory_.bounce, &memory_.rings})
@@ -89,8 +89,8 @@ Daemon::Daemon(const Options& options)
     control_.emplace(loop_, options_.run_directory + "/control.sock",
                      [this](const std::string& method) { return answer(method); });
     loop_.add(signals_.get(), [this] { stop_ = true; });
-    open_front_end();
     poller_.start();
+    open_front_end();
     follow_vf();
     apply_link();
     next_tick_ = Clock::now() + tick;
@@ -145,11 +145,26 @@ void Daemon::watch_vf() {
                 return lose_vf("its registers read all ones");
         }
         nic_->statistics();  // hardware counters wrap
+        learn_groups();
     } catch (const std::system_error& error) {
-        put_off_retry();
-        spdlog::warn("VF: {}; reset in {} s", error.what(), retry_pause_.count());
-        needs_reset_ = true;
+        distrust_vf(error);
     }
+}
+
+void Daemon::learn_groups() {
+    if (options_.multicast != "auto") return;
+    bool changed = false;
+    GroupAddress group;
+    for (const auto& pair : pairs_)
+        while (pair->transmit.pop_joined_group(group)) changed |= learned_groups_.hear(group);
+    if (changed) nic_->refresh_groups();
+}
+
+/// It did not answer as it should: the next tick resets it, unless its connection turns out to be lost.
+void Daemon::distrust_vf(const std::system_error& error) noexcept {
+    put_off_retry();
+    spdlog::warn("VF: {}; reset in {} s", error.what(), retry_pause_.count());
+    needs_reset_ = true;
 }
 
 /// A PF that stays silent costs a second each time: ask less and less often.
@@ -212,7 +227,7 @@ void Daemon::lose_vf(const std::string& why) {
 void Daemon::retry_vf() {
     if (Clock::now() < next_retry_) return;
     try {
-        nic_ = std::make_unique<Nic>(options_, memory_);
+        nic_ = std::make_unique<Nic>(options_, memory_, learned_groups_);
     } catch (const std::system_error& error) {
         put_off_retry();
         spdlog::warn("VF {}: {}; next try in {} s", options_.vf, error.what(), retry_pause_.count());

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
@@ -41,12 +42,14 @@ private:
     };
 
     void watch_vf();
+    void distrust_vf(const std::system_error& error) noexcept;
     void reset_vf();
     void apply_link();
     void lose_vf(const std::string& why);
     void follow_vf();
     void put_off_retry() noexcept;
     void retry_vf();
+    void learn_groups();
 
     void open_front_end();
     void wait_for_front_end();
@@ -68,6 +71,7 @@ private:
     EventLoop loop_;
     mem::FileDescriptor signals_;
     NicMemory memory_;
+    LearnedGroups learned_groups_;
     std::unique_ptr<Nic> nic_;
     virtio::Device device_;
     std::vector<std::unique_ptr<Pair>> pairs_;

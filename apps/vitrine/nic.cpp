@@ -15,7 +15,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::chrono::milliseconds device_limit = 2s;
+constexpr std::chrono::milliseconds device_limit = 5s;
 constexpr std::chrono::milliseconds drain_limit = 50ms;
 /// Of a burst that waits for guest buffers, for every pair, and some to spare.
 constexpr std::size_t pages_beside_ring = 256;
@@ -41,11 +41,11 @@ driver::MacAddress fallback_mac(const Options& options) {
     return driver::local_address(machine + "/" + options.name);
 }
 
-driver::FilterRequest filter_request(const Options& options) {
+driver::FilterRequest filter_request(const Options& options, const LearnedGroups& learned) {
     return {.vlans = options.vlans,
             .promiscuous = options.promiscuous,
             .all_multicast = options.multicast != "list",
-            .groups = {options.multicast_groups.begin(), options.multicast_groups.end()}};
+            .groups = options.multicast == "auto" ? learned.list() : options.multicast_groups};
 }
 
 }  // namespace
@@ -69,9 +69,10 @@ NicMemory::NicMemory(const Options& options)
     mem::lock_in_memory({&packets, &bounce, &rings});
 }
 
-Nic::Nic(const Options& options, NicMemory& memory)
+Nic::Nic(const Options& options, NicMemory& memory, const LearnedGroups& learned_groups)
     : options_(options),
       memory_(memory),
+      learned_groups_(learned_groups),
       device_(options.vf.substr(std::string("vfio-user:").size()), device_limit),
       part_(driver::identify(device_)),
       vf_(device_, clock_) {
@@ -94,9 +95,14 @@ void Nic::reset() {
                                     std::to_string(identity.rx_queues) + " receive and " +
                                     std::to_string(identity.tx_queues) + " transmit queues");
     frame_limit_granted_ = vf_.set_longest_frame(options_.mtu + 18u);
-    filters_ = vf_.set_filters(filter_request(options_));
+    filters_ = vf_.set_filters(filter_request(options_, learned_groups_));
     statistics_.begin(device_);
     say_what_was_refused();
+}
+
+void Nic::refresh_groups() {
+    if (filters_.mode == driver::ReceiveMode::multicast_hashes)
+        filters_ = vf_.set_filters(filter_request(options_, learned_groups_));
 }
 
 /// What the PF keeps away looks like silence on the wire: it is said once, here.

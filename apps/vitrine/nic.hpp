@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "apps/vitrine/iova_space.hpp"
+#include "apps/vitrine/learned_groups.hpp"
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/poller.hpp"
 #include "driver/clock.hpp"
@@ -53,7 +54,7 @@ class Nic {
 public:
     /// Connects, resets, asks the PF for address and queues, maps the NIC's memory. Queues stay off: see start().
     /// Throws std::system_error naming what failed.
-    Nic(const Options& options, NicMemory& memory);
+    Nic(const Options& options, NicMemory& memory, const LearnedGroups& learned_groups);
     ~Nic() = default;
 
     const driver::Identity& identity() const { return vf_.identity(); }
@@ -78,6 +79,8 @@ public:
     /// After stop(): reset and asked anew.
     void reset();
     driver::Watch watch() { return vf_.watch(); }
+    /// After a change of the learned groups. Throws std::system_error when the PF does not answer.
+    void refresh_groups();
 
     /// Readable when the PF has something to say; then acknowledge_mailbox(), and watch().
     int mailbox_descriptor() const { return mailbox_event_.get(); }
@@ -104,6 +107,7 @@ private:
 
     const Options& options_;
     NicMemory& memory_;
+    const LearnedGroups& learned_groups_;
     driver::SteadyClock clock_;
     driver::VfioUserDevice device_;
     driver::Part part_;

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -19,19 +20,6 @@ json named(const Counters& counters) {
     json object = json::object();
     for (const auto& counter : Counters::names) object[std::string(counter.name)] = counters.*counter.value;
     return object;
-}
-
-std::string text_of(driver::MailboxApi api) {
-    switch (api) {
-        case driver::MailboxApi::v1_1:
-            return "1.1";
-        case driver::MailboxApi::v1_2:
-            return "1.2";
-        case driver::MailboxApi::v1_3:
-            return "1.3";
-        default:
-            return "1.0";
-    }
 }
 
 std::string text_of(driver::Part part) {
@@ -123,7 +111,11 @@ json Daemon::vf_status() {
 }
 
 json Daemon::status() {
-    if (nic_ && nic_->running()) nic_->statistics();  // asks the device, while the data path goes on
+    try {
+        if (nic_ && nic_->running()) nic_->statistics();  // asks the device, while the data path goes on
+    } catch (const std::system_error& error) {
+        distrust_vf(error);  // the answer has the last numbers
+    }
     const mem::Handover::Hold hold = poller_.hold();
     const Poller::Turns turns = poller_.turns();
     json result{{"vitrine", VITRINE_VERSION}, {"name", options_.name}, {"vf", vf_status()}};

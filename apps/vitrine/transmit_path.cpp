@@ -2,10 +2,20 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cassert>
 #include <cstring>
 
 namespace vitrine::apps {
+namespace {
+
+/// Broadcast too. The guest may change the byte at once: it decides on a copy, and on nothing else.
+bool is_multicast(const std::byte& first_byte) noexcept {
+    return (std::atomic_ref(const_cast<std::byte&>(first_byte)).load(std::memory_order_relaxed) & std::byte{1}) !=
+           std::byte{0};
+}
+
+}  // namespace
 
 std::size_t TransmitPath::poll() noexcept {
     std::size_t work = nic_ != nullptr ? reclaim() : 0;
@@ -34,6 +44,7 @@ std::size_t TransmitPath::send_burst(virtio::TransmitQueue& guest) noexcept {
 }
 
 bool TransmitPath::send_in_place(const virtio::TransmitQueue::Frame& frame) noexcept {
+    if (is_multicast(*frame.pieces.front().host)) return false;
     if (frame.length_bytes < least_zero_copy_bytes || frame.pieces.size() > driver::most_tx_fragments) return false;
     std::array<driver::Fragment, driver::most_tx_fragments> fragments;
     for (std::size_t i = 0; i < frame.pieces.size(); ++i) {
@@ -54,6 +65,7 @@ void TransmitPath::send_copy(const virtio::TransmitQueue::Frame& frame) noexcept
         std::memcpy(bytes.data() + length_bytes, piece.host, piece.length_bytes);
         length_bytes += piece.length_bytes;
     }
+    if (is_multicast(bytes.front())) hear_groups(bytes.first(length_bytes));
     if (length_bytes < driver::least_tx_frame_bytes) {  // the NIC pads from there on
         std::memset(bytes.data() + length_bytes, 0, driver::least_tx_frame_bytes - length_bytes);
         length_bytes = driver::least_tx_frame_bytes;
@@ -63,6 +75,11 @@ void TransmitPath::send_copy(const virtio::TransmitQueue::Frame& frame) noexcept
     assert(sent == driver::Sent::queued);  // room, length and address were checked
     ++counters_.copied;
     ++pages_in_nic_;
+}
+
+void TransmitPath::hear_groups(std::span<const std::byte> frame) noexcept {
+    std::array<GroupAddress, 32> groups;
+    joined_groups_.push(std::span(groups).first(joined_groups(frame, groups)));
 }
 
 std::size_t TransmitPath::discard_burst(virtio::TransmitQueue& guest) noexcept {
@@ -78,12 +95,14 @@ std::size_t TransmitPath::reclaim() noexcept {
     std::array<std::uint64_t, 2 * burst> cookies;
     const std::size_t count = nic_->reclaim(cookies);
     for (const std::uint64_t cookie : std::span(cookies).first(count)) release(cookie);
-    virtio::TransmitQueue* guest = device_.transmit(pair_);
-    if (guest_dma_ && count != 0 && guest != nullptr) {
-        guest->complete_oldest(std::min(count, guest->in_flight()));
-        guest->publish();
-    }
+    complete(count);
     return count;
+}
+
+/// Chains that the NIC held by zero copy; by copy they were complete at once. Seen by the guest with the next publish.
+void TransmitPath::complete(std::size_t frames) noexcept {
+    virtio::TransmitQueue* guest = device_.transmit(pair_);
+    if (guest_dma_ && guest != nullptr) guest->complete_oldest(std::min(frames, guest->in_flight()));
 }
 
 void TransmitPath::release(std::uint64_t cookie) noexcept {
@@ -98,11 +117,8 @@ void TransmitPath::detach() noexcept {
     }
     const std::size_t held = reset_ring();
     counters_.lost_in_nic += held;
-    virtio::TransmitQueue* guest = device_.transmit(pair_);
-    if (guest_dma_ && held != 0 && guest != nullptr) {
-        guest->complete_oldest(std::min(held, guest->in_flight()));
-        guest->publish();
-    }
+    complete(held);
+    if (virtio::TransmitQueue* guest = device_.transmit(pair_)) guest->publish();
     nic_ = nullptr;
 }
 
@@ -110,7 +126,10 @@ void TransmitPath::roll_back() noexcept {
     while (reclaim() != 0) {  // what the NIC did send is done, and not sent again
     }
     counters_.repeated += reset_ring();
-    if (virtio::TransmitQueue* guest = device_.transmit(pair_)) guest->roll_back();
+    if (virtio::TransmitQueue* guest = device_.transmit(pair_)) {
+        guest->roll_back();
+        guest->publish();
+    }
 }
 
 std::size_t TransmitPath::reset_ring() noexcept {

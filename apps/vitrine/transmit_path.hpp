@@ -3,8 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "apps/frame/joined_groups.hpp"
 #include "apps/vitrine/counters.hpp"
 #include "driver/tx_ring.hpp"
+#include "mem/handover.hpp"
 #include "mem/page_pool.hpp"
 #include "virtio/device.hpp"
 
@@ -14,7 +16,8 @@ namespace vitrine::apps {
 /// --guest-dma=on, straight into guest memory.
 ///
 /// By copy a chain is done as soon as it is copied. By zero copy it is done when the NIC says so, in ring order; small
-/// frames are copied there too, but keep their place. Poll thread; attach(), detach() and drain() while it stands
+/// frames and multicast (in which the guest may report its groups) are copied there too, but keep their place. Poll
+/// thread; attach(), detach() and drain() while it stands
 /// still.
 class TransmitPath {
 public:
@@ -29,7 +32,8 @@ public:
     /// Moves one burst. Returns 0 when there was nothing to do.
     std::size_t poll() noexcept;
 
-    /// Takes back what the NIC has finished. Returns how many frames.
+    /// Takes back what the NIC has finished; the guest hears of it when its ring is next published. Returns how many
+    /// frames.
     std::size_t reclaim() noexcept;
     /// Frames that the NIC has not finished, or has not been told of because its socket was full.
     bool in_nic() const { return nic_ != nullptr && (nic_->in_flight() != 0 || !nic_->settled()); }
@@ -39,6 +43,8 @@ public:
     bool holds_guest_memory() const { return guest_dma_ && nic_ != nullptr && nic_->in_flight() != 0; }
     /// The guest's ring stops with frames in flight and the NIC's queue was reset: the guest may see them sent again.
     void roll_back() noexcept;
+    /// Control thread: the next multicast group that the guest reported, if there is one.
+    bool pop_joined_group(GroupAddress& group) noexcept { return joined_groups_.pop_one(group); }
 
 private:
     static constexpr std::size_t burst = 32;
@@ -49,6 +55,8 @@ private:
     std::size_t discard_burst(virtio::TransmitQueue& guest) noexcept;
     bool send_in_place(const virtio::TransmitQueue::Frame& frame) noexcept;
     void send_copy(const virtio::TransmitQueue::Frame& frame) noexcept;
+    void hear_groups(std::span<const std::byte> frame) noexcept;
+    void complete(std::size_t frames) noexcept;
     void release(std::uint64_t cookie) noexcept;
     std::size_t reset_ring() noexcept;
 
@@ -59,6 +67,7 @@ private:
     TransmitPathCounters& counters_;
     driver::TxRing* nic_ = nullptr;
     std::size_t pages_in_nic_ = 0;
+    mem::Channel<GroupAddress, 64> joined_groups_;  // a full one loses reports, which hosts repeat
 };
 
 }  // namespace vitrine::apps

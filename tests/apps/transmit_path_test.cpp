@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 #include <doctest/doctest.h>
 
@@ -13,6 +15,16 @@ void check_conserved(const PathBench& bench) {
     CHECK(bench.device.transmit_counters(0).frames == bench.sent.frames_to_nic + bench.sent.drop_link_down);
     CHECK(bench.sent.frames_to_nic == bench.sent.copied + bench.sent.zero_copy);
     bench.check_pages_conserved();
+}
+
+/// An IGMPv2 report of 239.1.2.3, in a frame long enough for zero copy.
+void guest_reports_group(PathBench& bench) {
+    constexpr std::array<std::uint8_t, 34 + 8> report{0x01, 0, 0x5e, 1, 2, 3, 2,    0, 0, 0, 0,   1, 0x08, 0,
+                                                      0x45, 0, 0,    0, 0, 0, 0,    0, 1, 2, 0,   0, 10,   0,
+                                                      0,    1, 239,  1, 2, 3, 0x16, 0, 0, 0, 239, 1, 2,    3};
+    const unsigned slot = bench.guest_tx.posted() % PathBench::ring_entries;
+    bench.guest_sends(600, std::byte{0});
+    std::memcpy(bench.ram.at(PathBench::buffers_at + (1 << 20) + 4096 * slot + 12), report.data(), report.size());
 }
 
 }  // namespace
@@ -89,16 +101,16 @@ TEST_CASE("zero copy: the NIC reads guest memory, and the chain is done only whe
     bench.connect_guest();
     const mem::Iova guest_iova{0x8'0000'0000};
     REQUIRE(bench.device.memory().set_iova({test::GuestRam::guest_base}, guest_iova));
-    bench.guest_sends(1000, std::byte{1});
+    bench.guest_sends(1000, std::byte{0x10});
     bench.guest_sends(60, std::byte{2});  // small: copied, but behind the first
-    bench.guest_sends(1000, std::byte{3});
+    bench.guest_sends(1000, std::byte{0x30});
     bench.transmit.poll();
     CHECK_FALSE(bench.guest_tx.take_used().has_value());
     CHECK(bench.transmit.holds_guest_memory());
     const auto fragments = bench.nic_sends();
     REQUIRE(fragments.size() == 3);
     CHECK(fragments[0].iova >= guest_iova.raw);
-    CHECK(*bench.ram.at(fragments[0].iova - guest_iova.raw) == std::byte{1});
+    CHECK(*bench.ram.at(fragments[0].iova - guest_iova.raw) == std::byte{0x10});
     CHECK(fragments[1].iova < guest_iova.raw);
     bench.transmit.poll();
     for (int i = 0; i < 3; ++i) CHECK(bench.guest_tx.take_used().has_value());
@@ -111,7 +123,7 @@ TEST_CASE("zero copy: the NIC reads guest memory, and the chain is done only whe
 TEST_CASE("zero copy: memory that is not mapped for DMA is copied") {
     PathBench bench(true);
     bench.connect_guest();
-    bench.guest_sends(1000, std::byte{1});
+    bench.guest_sends(1000, std::byte{0x10});
     bench.transmit.poll();
     CHECK(bench.sent.copied == 1);
     CHECK(bench.nic_sends()[0].iova < 0x8'0000'0000);
@@ -121,7 +133,7 @@ TEST_CASE("zero copy: a ring that stops takes back what the NIC has not sent, an
     PathBench bench(true);
     bench.connect_guest();
     REQUIRE(bench.device.memory().set_iova({test::GuestRam::guest_base}, mem::Iova{0x8'0000'0000}));
-    for (int i = 0; i < 3; ++i) bench.guest_sends(1000, std::byte{1});
+    for (int i = 0; i < 3; ++i) bench.guest_sends(1000, std::byte{0x10});
     bench.transmit.poll();
     bench.transmit.roll_back();
     CHECK(bench.sent.repeated == 3);
@@ -137,7 +149,7 @@ TEST_CASE("zero copy: what the NIC has sent when the ring stops is done, and onl
     PathBench bench(true);
     bench.connect_guest();
     REQUIRE(bench.device.memory().set_iova({test::GuestRam::guest_base}, mem::Iova{0x8'0000'0000}));
-    for (int i = 0; i < 2; ++i) bench.guest_sends(1000, std::byte{1});
+    for (int i = 0; i < 2; ++i) bench.guest_sends(1000, std::byte{0x10});
     bench.transmit.poll();
     bench.nic_sends();
     bench.guest_sends(1000, std::byte{2});
@@ -156,12 +168,48 @@ TEST_CASE("zero copy: frames that the NIC held when the VF went are completed, a
     PathBench bench(true);
     bench.connect_guest();
     REQUIRE(bench.device.memory().set_iova({test::GuestRam::guest_base}, mem::Iova{0x8'0000'0000}));
-    bench.guest_sends(1000, std::byte{1});
-    bench.guest_sends(60, std::byte{1});
+    bench.guest_sends(1000, std::byte{0x10});
+    bench.guest_sends(60, std::byte{0x10});
     bench.transmit.poll();
     bench.transmit.detach();
     CHECK(bench.sent.lost_in_nic == 2);
     for (int i = 0; i < 2; ++i) CHECK(bench.guest_tx.take_used().has_value());
     CHECK(bench.bounce.available() == bench.bounce.pages());
+    check_conserved(bench);
+}
+
+TEST_CASE("a group that the guest reports is heard, by copy and by zero copy alike, and reports are always copied") {
+    for (const bool guest_dma : {false, true}) {
+        CAPTURE(guest_dma);
+        PathBench bench(guest_dma);
+        bench.connect_guest();
+        REQUIRE(bench.device.memory().set_iova({test::GuestRam::guest_base}, mem::Iova{0x8'0000'0000}));
+        guest_reports_group(bench);
+        bench.transmit.poll();
+        CHECK(bench.sent.copied == 1);
+        apps::GroupAddress group{};
+        REQUIRE(bench.transmit.pop_joined_group(group));
+        CHECK(group == apps::GroupAddress{0x01, 0, 0x5e, 1, 2, 3});
+        CHECK_FALSE(bench.transmit.pop_joined_group(group));
+        bench.nic_sends();
+        bench.transmit.poll();
+        check_conserved(bench);
+    }
+}
+
+TEST_CASE("reports that nobody fetches are forgotten when too many wait, and their frames go out all the same") {
+    PathBench bench;
+    bench.connect_guest();
+    for (int round = 0; round < 200; ++round) {
+        guest_reports_group(bench);
+        bench.transmit.poll();
+        bench.nic_sends();
+        CHECK(bench.guest_tx.take_used().has_value());
+    }
+    bench.transmit.poll();
+    CHECK(bench.sent.frames_to_nic == 200);
+    int heard = 0;
+    for (apps::GroupAddress group{}; bench.transmit.pop_joined_group(group);) ++heard;
+    CHECK(heard == 64);
     check_conserved(bench);
 }

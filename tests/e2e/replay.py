@@ -11,7 +11,7 @@ import capture_file
 import filter_model
 import harness
 import ledger
-from harness import Lab, expect, expect_equal
+from harness import Lab, expect, expect_equal, wait_until
 
 CAPTURE_SCRIPT = harness.ROOT / "tests" / "support" / "capture_traffic.sh"
 LEAST_FRAMES = 10_000
@@ -139,6 +139,20 @@ def frames_beyond_the_mtu_are_counted(lab: Lab, capture: Capture) -> None:
     expect_equal(lost, {"tx_oversize": 1}, "drops")
 
 
+def a_group_that_the_guest_joins_is_let_through(lab: Lab) -> None:
+    """By a PF that does not trust the VF. The groups that each host listens to have one hash with this address."""
+    group, vf = filter_model.address(GROUP), filter_model.address(VF_MAC)
+    report = group + vf + bytes.fromhex("0800 45000000 00000000 0102 0000 0a000001 ef010203 16000000 ef010203")
+    capture = lab.directory / "report.pcap"
+    capture_file.write(capture, [report])
+    lab.simulator("null", "--mac", VF_MAC)
+    daemon = lab.daemon()
+    filters = daemon.status()["vf"]["filters"]
+    expect_equal((filters["mode"], filters["hashes"]), ("multicast hashes", 1), "filter before the guest reports")
+    lab.guest("tx", "--pcap-in", str(capture)).report()
+    wait_until(lambda: daemon.status()["vf"]["filters"]["hashes"] == 2, "the guest's group in the filter")
+
+
 def main() -> None:
     suite = harness.Suite()
     with tempfile.TemporaryDirectory(prefix="vitrine-e2e.") as directory:
@@ -155,6 +169,8 @@ def main() -> None:
         for guest_dma in ("off", "on"):
             suite.check(f"the guest sends a capture with --guest-dma={guest_dma}, and the wire sees it byte for byte "
                         "and in order", the_guest_sends_a_capture, from_vf, guest_dma)
+        suite.check("a group that the guest joins gets into the VF's filter",
+                    a_group_that_the_guest_joins_is_let_through)
         suite.check("frames beyond the MTU are counted", frames_beyond_the_mtu_are_counted, from_vf)
     suite.finish()
 

@@ -5,6 +5,7 @@ vitrine-guest does not reconnect: it says that its back-end is gone and ends. So
 starts anew as well; that rings are taken up where they stood is for the tests with a real front-end.
 """
 
+import signal
 import sys
 
 import harness
@@ -90,6 +91,20 @@ def the_simulator_is_killed(lab: Lab) -> None:
     expect_good_end(guest)
 
 
+def the_simulator_stands_still(lab: Lab) -> None:
+    """Whoever asks vitrine for its status meanwhile gets an answer; the card that did not answer is taken for lost."""
+    simulator, daemon, guest = start(lab, "rx")
+    for stop in range(1, ROUNDS + 1):
+        simulator.send(signal.SIGSTOP)
+        wait_until(lambda: daemon.status()["vf"]["state"] == "absent", "vitrine to notice")
+        daemon.expect_clean_audit()
+        expect_equal(daemon.status()["vf"]["losses"], stop, "losses counted")
+        simulator.send(signal.SIGCONT)
+        expect_traffic(daemon)
+        daemon.expect_clean_audit()
+    expect_good_end(guest)
+
+
 def a_sending_guest_outlives_the_simulator(lab: Lab) -> None:
     """Without a VF its frames are taken and dropped, so that its rings do not hang."""
     simulator = lab.simulator("gen:count=0", "--doorbells", "poll")
@@ -163,6 +178,8 @@ def main() -> None:
                 "100000", "--size", "1518")
     suite.check("the simulator is killed in traffic: vitrine waits, and goes on with the next one",
                 the_simulator_is_killed)
+    suite.check("the simulator stands still: vitrine answers, and takes the card back when it moves again",
+                the_simulator_stands_still)
     suite.check("a sending guest outlives the death of the simulator", a_sending_guest_outlives_the_simulator)
     suite.check("the link goes down in traffic and comes up again", the_link_goes_and_comes)
     suite.check("the PF resets in traffic", the_pf_resets)

@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 constexpr std::size_t burst = 32;
 constexpr int messages_at_once = 64;
 constexpr std::chrono::milliseconds longest_sleep{50};
-constexpr std::chrono::milliseconds message_limit{1000};  // for the rest of a message, and for a client to read
+constexpr std::chrono::milliseconds message_limit{5000};  // for the rest of a message, and for a client to read
 
 Time now() {
     return std::chrono::steady_clock::now();
@@ -29,20 +29,6 @@ std::string text_of(const EthernetAddress& address) {
     std::snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", address[0], address[1], address[2], address[3],
                   address[4], address[5]);
     return text;
-}
-
-const char* text_of(driver::MailboxApi api) {
-    switch (api) {
-        case driver::MailboxApi::v1_0:
-            return "1.0";
-        case driver::MailboxApi::v1_1:
-            return "1.1";
-        case driver::MailboxApi::v1_2:
-            return "1.2";
-        case driver::MailboxApi::v1_3:
-            return "1.3";
-    }
-    return "?";
 }
 
 nlohmann::json describe(const TxCounters& tx) {
