@@ -78,6 +78,7 @@ struct SessionCounters {
     std::uint64_t messages = 0;
     std::uint64_t remaps = 0;              ///< changes of the memory table
     std::uint64_t shrinkable_regions = 0;  ///< guest memory that the front-end could truncate under us
+    std::uint64_t memory_lost = 0;         ///< it did, and its connection was ended
     std::uint64_t rings_lost_memory = 0;   ///< rings stopped because their memory went away
     std::uint64_t base_differs = 0;        ///< SET_VRING_BASE was not used.idx, which we start at
     std::uint64_t bad_flags = 0;           ///< from here on: messages refused, by reason
@@ -96,6 +97,7 @@ struct SessionCounters {
         {"messages", &SessionCounters::messages},
         {"remaps", &SessionCounters::remaps},
         {"shrinkable_regions", &SessionCounters::shrinkable_regions},
+        {"memory_lost", &SessionCounters::memory_lost},
         {"rings_lost_memory", &SessionCounters::rings_lost_memory},
         {"base_differs", &SessionCounters::base_differs},
         {"bad_flags", &SessionCounters::bad_flags},

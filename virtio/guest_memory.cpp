@@ -54,7 +54,7 @@ std::expected<void, RegionFault> GuestMemory::add(const vhost_user::MemoryRegion
     const std::uint64_t granularity = mapping_granularity(file.get());
     const std::uint64_t lead = wanted.mmap_offset % granularity;
     const std::uint64_t whole = (lead + bytes + granularity - 1) / granularity * granularity;
-    mem::Mapping mapping(file.get(), whole, wanted.mmap_offset - lead, mem::Access::read_write);
+    mem::GuardedMapping mapping(file.get(), whole, wanted.mmap_offset - lead, mem::Access::read_write);
     std::byte* const host = mapping.data() + lead;
     const int seals = ::fcntl(file.get(), F_GET_SEALS);
     regions_.push_back({.guest = {wanted.guest_address},

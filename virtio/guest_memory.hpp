@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -8,7 +9,7 @@
 
 #include "mem/address.hpp"
 #include "mem/file_descriptor.hpp"
-#include "mem/mapping.hpp"
+#include "mem/guarded_mapping.hpp"
 #include "virtio/vhost_user.hpp"
 
 namespace vitrine::virtio {
@@ -20,10 +21,10 @@ struct GuestRegion {
     std::uint64_t size_bytes;
     mem::FileDescriptor file;
     std::uint64_t file_offset;
-    mem::Mapping mapping;       ///< starts at or before the region: files on huge pages map in whole pages
-    std::byte* host;            ///< the region's first byte
-    mem::Iova iova;             ///< where the NIC sees that byte; raw 0: not mapped for DMA
-    bool front_end_can_shrink;  ///< no F_SEAL_SHRINK: the peer can turn our next access into a SIGBUS
+    mem::GuardedMapping mapping;  ///< starts at or before the region: files on huge pages map in whole pages
+    std::byte* host;              ///< the region's first byte
+    mem::Iova iova;               ///< where the NIC sees that byte; raw 0: not mapped for DMA
+    bool front_end_can_shrink;    ///< no F_SEAL_SHRINK: the peer can take it away under us
 };
 
 /// Why a region was refused.
@@ -69,6 +70,10 @@ public:
     bool set_iova(mem::GuestPhys guest, mem::Iova iova) noexcept;
 
     std::span<const GuestRegion> regions() const { return regions_; }
+    /// The front-end took away memory that it had announced. What is read there are zeros.
+    bool lost() const noexcept {
+        return std::ranges::any_of(regions_, [](const GuestRegion& region) { return region.mapping.lost(); });
+    }
 
 private:
     std::vector<GuestRegion> regions_;

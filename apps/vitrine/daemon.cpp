@@ -114,6 +114,7 @@ void Daemon::run() {
         if (Clock::now() < next_tick_) continue;
         next_tick_ = Clock::now() + tick;
         nic_ ? watch_vf() : retry_vf();
+        if (session_ && device_.memory().lost()) end_robbed_session();
         if (!session_ && !options_.front_end.connect_path.empty()) try_connect();
     }
     spdlog::info("{}: stopped", options_.name);
@@ -332,6 +333,17 @@ void Daemon::serve_session() {
         spdlog::info("front-end: gone");
     else
         spdlog::warn("front-end: gone; last refusal: {}", session_->last_refusal());
+    end_session();
+}
+
+/// Nothing that is found in its rings now means anything.
+void Daemon::end_robbed_session() {
+    spdlog::error("front-end: it took guest memory away that is in use (truncated, or a hole without a page); ended");
+    ++device_.session_counters().memory_lost;
+    end_session();
+}
+
+void Daemon::end_session() {
     loop_.remove(session_->descriptor());
     session_.reset();
     if (listener_)

@@ -57,6 +57,8 @@ private:
     void try_connect();
     void begin_session(mem::FileDescriptor socket);
     void serve_session();
+    void end_robbed_session();
+    void end_session();
     virtio::Hooks session_hooks();
 
     bool map_next_region();

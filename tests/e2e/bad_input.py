@@ -162,11 +162,6 @@ def names_a_missing_mount_for_huge_pages(lab: Lab) -> None:
     expect_refusal(lab, command, FAILED, ["hugetlbfs", "mount -t hugetlbfs"])
 
 
-def free_huge_pages() -> int:
-    files = pathlib.Path("/sys/kernel/mm/hugepages").glob("*/free_hugepages")
-    return max((int(file.read_text()) for file in files), default=0)
-
-
 def names_missing_huge_pages(lab: Lab) -> None:
     lab.simulator("null")
     command = [BUILD / "vitrine", "run", "--run-dir", lab.directory / "run", "--memory", "huge",
@@ -343,8 +338,8 @@ def main() -> None:
         suite.check("a missing mount for huge pages is named", names_a_missing_mount_for_huge_pages)
     else:
         print("SKIP: a missing mount for huge pages: needs root")
-    if free_huge_pages() > 512:
-        print(f"SKIP: missing huge pages: {free_huge_pages()} are free, more than the test can ask for")
+    if harness.free_huge_pages() > 512:
+        print(f"SKIP: missing huge pages: {harness.free_huge_pages()} are free, more than the test can ask for")
     else:
         suite.check("missing huge pages are named", names_missing_huge_pages)
     if os.geteuid() != 0 or not readable_for_others(BUILD / "vitrine"):

@@ -2,9 +2,11 @@
 """The ways to a front-end other than a path to listen on, and the sleep of a process that has nothing to do."""
 
 import os
+import signal
 import socket
 
 import harness
+import ledger
 from harness import Daemon, Lab, expect, expect_equal, wait_until
 
 ENDLESS = "gen:size=64,rate=20000"
@@ -72,11 +74,35 @@ def vitrine_sleeps_and_wakes(lab: Lab) -> None:
     expect_equal(after["busy_turns"], before["busy_turns"], "turns with work in silence")
 
 
+def a_front_end_takes_guest_memory_away(lab: Lab) -> None:
+    """In the middle of traffic, and stays connected: vitrine ends the connection and serves the next one."""
+    if harness.free_huge_pages() < 64:
+        print("SKIP: guest memory that can shrink: needs 64 free huge pages", flush=True)
+        return
+    lab.simulator(ENDLESS, "--doorbells", "poll")
+    daemon = lab.daemon()
+    guest = lab.guest("rx", "--seconds", "100000", "--memory", "huge")
+    wait_until(lambda: ledger.total(daemon.status(), "receive_ring", "frames") > 1000, "traffic")
+    guest.send(signal.SIGSTOP)
+    files = harness.pathlib.Path("/proc") / str(guest.child.pid) / "fd"
+    memory = [file for file in files.iterdir() if "huge" in os.readlink(file)]
+    expect(memory, f"no huge page file among {[os.readlink(file) for file in files.iterdir()]}")
+    for file in memory:
+        os.truncate(file, 0)
+    wait_until(lambda: daemon.status()["front_end"]["session"]["memory_lost"] == 1, "vitrine to notice")
+    expect(not daemon.status()["front_end"]["connected"], "the connection is still there")
+    guest.kill()
+    expect_a_guest_served(lab, daemon)
+    daemon.expect_clean_audit()
+
+
 def main() -> None:
     suite = harness.Suite()
     suite.check("vitrine connects to a front-end that listens, again and again", vitrine_connects)
     suite.check("vitrine serves one front-end after the other on an inherited listener", vitrine_inherits_a_listener)
     suite.check("vitrine ends with an inherited connection", vitrine_inherits_a_connection)
+    suite.check("a front-end takes guest memory away: its connection ends, and the next one is served",
+                a_front_end_takes_guest_memory_away)
     suite.check("vitrine sleeps when there is nothing to do", vitrine_sleeps_and_wakes)
     suite.finish()
 

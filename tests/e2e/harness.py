@@ -63,6 +63,11 @@ def listening(path: pathlib.Path) -> bool:
     return True
 
 
+def free_huge_pages() -> int:
+    files = pathlib.Path("/sys/kernel/mm/hugepages").glob("*/free_hugepages")
+    return max((int(file.read_text()) for file in files), default=0)
+
+
 class Process:
     """A child with its output in files."""
 

@@ -1,5 +1,7 @@
 /// Guest memory that comes, goes and changes under running rings.
 
+#include <unistd.h>
+
 #include "tests/virtio/front_end.hpp"
 
 using namespace vitrine;
@@ -93,4 +95,21 @@ TEST_CASE("a table that says more regions than it has, or fewer descriptors, is 
     CHECK(guest.exchange(Request::set_mem_table, payload, {guest.ram.file(), guest.ram.file()}, true)->front() ==
           std::byte{1});
     CHECK(guest.exchange(Request::set_mem_table, payload, {guest.ram.file()}, true)->front() == std::byte{0});
+}
+
+TEST_CASE("memory that the front-end truncates under running rings is known to be lost, and nothing crashes") {
+    GuestBehind guest;
+    guest.start();
+    guest.receive_ring.post({{guest.data, 2048}}, true);
+    queue_frames(guest, 3);
+    CHECK_FALSE(guest.device.memory().lost());
+    REQUIRE(::ftruncate(guest.ram.file(), 0) == 0);
+    const std::vector<std::byte> frame(60);
+    const std::span<const std::byte> piece(frame);
+    guest.device.receive(0)->deliver({&piece, 1}, {});
+    guest.device.receive(0)->publish();
+    while (guest.device.transmit(0)->next()) {
+    }
+    guest.device.transmit(0)->publish();
+    CHECK(guest.device.memory().lost());
 }

@@ -30,8 +30,8 @@ std::expected<void, int> DmaMap::map(mem::Iova address, std::uint64_t bytes, con
     const std::uint64_t start = offset & ~(unit - 1);
     const std::uint64_t end = (offset + bytes + unit - 1) & ~(unit - 1);
     try {
-        mem::Mapping mapping(file.get(), end - start, start,
-                             writable ? mem::Access::read_write : mem::Access::read_only);
+        mem::GuardedMapping mapping(file.get(), end - start, start,
+                                    writable ? mem::Access::read_write : mem::Access::read_only);
         std::byte* host = mapping.data() + (offset - start);
         regions_.insert(next, Region{address.raw, last, host, readable, writable, std::move(mapping)});
     } catch (const std::system_error& error) {
@@ -50,6 +50,11 @@ std::expected<void, int> DmaMap::unmap(mem::Iova address, std::uint64_t bytes) {
     if (begin->first < address.raw || std::prev(end)->last > last) return std::unexpected(EINVAL);
     regions_.erase(begin, end);
     return {};
+}
+
+std::size_t DmaMap::lost() const {
+    return static_cast<std::size_t>(
+        std::ranges::count_if(regions_, [](const Region& region) { return region.mapping.lost(); }));
 }
 
 const DmaMap::Region* DmaMap::find(std::uint64_t address, Access access) noexcept {

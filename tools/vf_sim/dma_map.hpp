@@ -8,15 +8,15 @@
 
 #include "mem/address.hpp"
 #include "mem/file_descriptor.hpp"
-#include "mem/mapping.hpp"
+#include "mem/guarded_mapping.hpp"
 
 namespace vitrine::vf_sim {
 
 /// The simulator's IOMMU: the only place where an address of the device becomes a pointer. An access outside of what
 /// the client mapped, or against its permission, does not happen and is counted.
 ///
-/// MODEL: the size of a file is checked when it is mapped. A client that shrinks its file later, or maps a hole that
-/// its file system cannot fill, ends the simulator by SIGBUS, where an IOMMU would report a fault.
+/// MODEL: a client that shrinks its file later, or maps a hole that its file system cannot fill, gives the device
+/// zeros and takes its writes, where an IOMMU would report a fault; such mappings are counted.
 class DmaMap {
 public:
     enum class Access { read, write };  ///< by the device
@@ -44,6 +44,8 @@ public:
     bool check(mem::Iova address, std::size_t bytes, Access access) noexcept;
 
     const Faults& faults() const { return faults_; }
+    /// Mappings whose memory the client took away.
+    std::size_t lost() const;
 
 private:
     struct Region {
@@ -52,7 +54,7 @@ private:
         std::byte* host;
         bool readable;
         bool writable;
-        mem::Mapping mapping;
+        mem::GuardedMapping mapping;
     };
     static constexpr std::size_t most_regions = 65535;
 

@@ -216,6 +216,7 @@ nlohmann::json Simulator::status() const {
     status["faults"] = {{"dma_unmapped", faults.unmapped},
                         {"dma_permission", faults.permission},
                         {"dma_null_address", faults.null_address},
+                        {"dma_memory_lost", vf_.memory().lost()},
                         {"mailbox_lost", vf_.messages_lost()}};
     status["sessions"] = {
         {"accepted", sessions_}, {"broken", broken_sessions_}, {"malformed", nlohmann::json::object()}};
