@@ -47,10 +47,14 @@ inline constexpr mem::EthernetAddress vf_address{0x02, 0x56, 0x46, 0x00, 0x00, 0
 /// The whole simulator in a thread, asked through its control socket as an operator would.
 class SimulatorThread {
 public:
-    explicit SimulatorThread(const std::string& wire, bool mapped_doorbells = true, vf_sim::Policy policy = {}) {
+    explicit SimulatorThread(const std::string& wire, bool mapped_doorbells = true, vf_sim::Policy policy = {},
+                             std::size_t functions = 1) {
         if (!policy.mac) policy.mac = vf_address;
-        simulator_.emplace(vf_sim::Options{.socket_path = socket_path(),
+        std::vector<std::string> sockets;
+        for (std::size_t function = 0; function < functions; ++function) sockets.push_back(socket_path(function));
+        simulator_.emplace(vf_sim::Options{.socket_paths = sockets,
                                            .control_path = directory_ / "control.sock",
+                                           .script_path = {},
                                            .wire = wire,
                                            .offer_doorbells = mapped_doorbells,
                                            .policy = policy});
@@ -59,7 +63,9 @@ public:
     }
     ~SimulatorThread() { end(); }
 
-    std::string socket_path() const { return directory_ / "vf.sock"; }
+    std::string socket_path(std::size_t function = 0) const {
+        return directory_ / ("vf" + std::to_string(function) + ".sock");
+    }
     const ScratchDirectory& directory() const { return directory_; }
 
     nlohmann::json command(const std::string& line) {

@@ -3,10 +3,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 
 namespace vitrine::vf_sim {
 
-/// What became of a frame that the wire offered. Each has one counter; together they make up all that was offered.
+/// What became of a frame that came to a function, from the wire or from another function. Each has one counter;
+/// together they make up all that was offered.
 enum class RxOutcome : std::size_t {
     delivered,
     link_down,
@@ -28,6 +30,8 @@ struct RxCounters {
         ++frames[static_cast<std::size_t>(outcome)];
         if (outcome == RxOutcome::delivered) delivered_bytes += bytes;
     }
+    std::uint64_t delivered() const noexcept { return frames[static_cast<std::size_t>(RxOutcome::delivered)]; }
+    std::uint64_t offered() const noexcept { return std::accumulate(frames.begin(), frames.end(), std::uint64_t{0}); }
 };
 
 /// Frames that the VF asked to send. `halted_*` count queues that stopped until they are enabled again.

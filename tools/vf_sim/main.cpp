@@ -1,4 +1,3 @@
-#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -10,7 +9,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "tools/vf_sim/commands.hpp"
 #include "tools/vf_sim/simulator.hpp"
+#include "tools/vf_sim/text.hpp"
 
 namespace {
 
@@ -39,21 +40,21 @@ Examples:
   vf_sim --socket /tmp/vf.sock --wire pcap:in=mixed.pcap --part x550 --trust --pf-promiscuous
   vf_sim --socket /tmp/vf.sock --wire tap:wire0
   echo status | nc -U /tmp/sim.sock              one JSON object: offered = rx_delivered + the sum of drops
-  echo 'link down' | nc -U /tmp/sim.sock         also: link up, pf-reset [MILLISECONDS]
+  echo 'link down' | nc -U /tmp/sim.sock         or another of the commands below
+  vf_sim --socket /tmp/vf0.sock,/tmp/vf1.sock    two functions and the switch between them, on one port
 
 SIGTERM and SIGINT end it: it prints the same object and removes its sockets.
 Exit: 0, 1 when something cannot be opened, 2 for a wrong option.)";
 
-EthernetAddress parse_address(const std::string& text) {
-    EthernetAddress address;
-    unsigned bytes[6];
-    int end = 0;
-    const int got = std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x%n", &bytes[0], &bytes[1], &bytes[2], &bytes[3],
-                                &bytes[4], &bytes[5], &end);
-    if (got != 6 || static_cast<std::size_t>(end) != text.size() || (bytes[0] & 1) != 0)
-        throw std::invalid_argument("--mac " + text + ": not a unicast address like 02:00:00:00:00:01, nor 'none'");
-    std::copy(std::begin(bytes), std::end(bytes), address.begin());
-    return address;
+std::vector<EthernetAddress> parse_addresses(const std::vector<std::string>& texts) {
+    std::vector<EthernetAddress> addresses;
+    for (const std::string& text : texts) {
+        const auto address = vf_sim::parse_address(text);
+        if (!address)
+            throw std::invalid_argument("--mac " + text + ": not a unicast address like 02:00:00:00:00:01, nor 'none'");
+        addresses.push_back(*address);
+    }
+    return addresses;
 }
 
 VlanSet parse_vlans(const std::string& text) {
@@ -62,12 +63,9 @@ VlanSet parse_vlans(const std::string& text) {
     if (text == "none") return vlans;
     std::istringstream list(text);
     for (std::string item; std::getline(list, item, ',');) {
-        unsigned vlan = 0;
-        const char* const end = item.data() + item.size();
-        const auto read = std::from_chars(item.data(), end, vlan);
-        if (read.ec != std::errc{} || read.ptr != end || vlan >= vlans.size() - 1)
-            throw std::invalid_argument("--vlans: '" + item + "' is not a VLAN from 0 to 4094");
-        vlans.set(vlan);
+        const auto vlan = vf_sim::parse_number(item, 0, 4094);
+        if (!vlan) throw std::invalid_argument("--vlans: '" + item + "' is not a VLAN from 0 to 4094");
+        vlans.set(*vlan);
     }
     return vlans;
 }
@@ -86,19 +84,24 @@ int main(int argc, char** argv) {
     using driver::MailboxApi;
     using vf_sim::Part;
     vf_sim::Options options;
-    std::string mac = "02:56:46:00:00:01", vlans = "any", doorbells = "trap", poll = "adaptive", spoof_check = "on";
+    std::vector<std::string> macs{"02:56:46:00:00:01"};
+    std::string vlans = "any", doorbells = "trap", poll = "adaptive", spoof_check = "on";
 
     CLI::App app{
         "A software virtual function of an Intel 82599, X540 or X550, with its PF, behind a vfio-user socket."};
-    app.footer(examples);
+    app.footer(examples + ("\n\nCommands:\n" + vf_sim::command_help()));
     app.get_formatter()->column_width(34);
-    app.add_option("--socket", options.socket_path, "listen here; a client that goes makes room for the next")
+    app.add_option("--socket", options.socket_paths,
+                   "one function behind each; a client that goes makes room for the next")
         ->required()
-        ->option_text("PATH");
+        ->delimiter(',')
+        ->option_text("PATH[,PATH...]");
     app.add_option("--wire", options.wire, "what hangs on the other end of the cable (default null)")
         ->option_text("WIRE");
     app.add_option("--control", options.control_path, "socket for commands: one line in, one JSON line out")
         ->option_text("PATH");
+    app.add_option("--script", options.script_path, "the same commands with times: lines of MILLISECONDS COMMAND")
+        ->option_text("FILE");
     app.add_option("--part", options.policy.part, "the silicon (default 82599)")
         ->transform(CLI::CheckedTransformer(
             std::map<std::string, Part>{{"82599", Part::i82599}, {"x540", Part::x540}, {"x550", Part::x550}}))
@@ -111,8 +114,12 @@ int main(int argc, char** argv) {
         ->option_text("adaptive|busy");
 
     auto* pf = app.add_option_group("PF", "what the administrator of the physical function decided");
-    pf->add_option("--mac", mac, "the VF's address, or none: the VF makes one up (default " + mac + ")")
-        ->option_text("ADDRESS|none");
+    pf->add_option(
+          "--mac", macs,
+          "of the first function, the others count on; or one for each; or none: the VF makes one up (default " +
+              macs.front() + ")")
+        ->delimiter(',')
+        ->option_text("ADDRESS[,ADDRESS...]|none");
     pf->add_option("--queues", options.policy.queues, "queue pairs granted (default 1)")
         ->check(CLI::IsMember({1, 2, 4, 8}))
         ->option_text("1|2|4|8");
@@ -148,7 +155,9 @@ int main(int argc, char** argv) {
         options.offer_doorbells = doorbells == "poll";
         options.busy = poll == "busy";
         options.policy.spoof_check = spoof_check == "on";
-        if (mac != "none") options.policy.mac = parse_address(mac);
+        if (macs != std::vector<std::string>{"none"}) options.addresses = parse_addresses(macs);
+        if (options.addresses.size() == 1) options.policy.mac = options.addresses.front();
+        if (options.addresses.size() == 1) options.addresses.clear();
         options.policy.vlans = parse_vlans(vlans);
         catch_signals();
         vf_sim::Simulator simulator(options);

@@ -1,14 +1,13 @@
 #include "tools/vf_sim/simulator.hpp"
 
-#include <charconv>
+#include <algorithm>
 #include <poll.h>
-#include <system_error>
+#include <stdexcept>
 #include <time.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
-#include "mem/socket.hpp"
+#include "tools/vf_sim/commands.hpp"
 
 namespace vitrine::vf_sim {
 namespace {
@@ -16,49 +15,42 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t burst = 32;
-constexpr int messages_at_once = 64;
 constexpr std::chrono::milliseconds longest_sleep{50};
-constexpr std::chrono::milliseconds message_limit{5000};  // for the rest of a message, and for a client to read
 
 Time now() {
     return std::chrono::steady_clock::now();
 }
 
-std::string text_of(const EthernetAddress& address) {
-    char text[18];
-    std::snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", address[0], address[1], address[2], address[3],
-                  address[4], address[5]);
-    return text;
-}
-
-nlohmann::json describe(const TxCounters& tx) {
-    return {{"frames", tx.sent},
-            {"bytes", tx.sent_bytes},
-            {"dropped",
-             {{"spoofed", tx.spoofed},
-              {"too_short", tx.too_short},
-              {"no_crc", tx.no_crc},
-              {"offload_refused", tx.offload_refused}}},
-            {"halted",
-             {{"descriptor", tx.halted_descriptor},
-              {"chain", tx.halted_chain},
-              {"length", tx.halted_length},
-              {"dma", tx.halted_dma}}}};
+/// The lowest three bytes count on, as a PF's administrator would do it.
+EthernetAddress counted_on(EthernetAddress address, std::size_t count) {
+    for (std::size_t i = address.size(); count > 0 && i > 3; count >>= 8) {
+        count += address[--i];
+        address[i] = static_cast<std::uint8_t>(count);
+    }
+    return address;
 }
 
 }  // namespace
 
-Simulator::Simulator(const Options& options)
-    : options_(options),
-      vf_(options.policy),
-      wire_(make_wire(options.wire)),
-      listener_(mem::listen_unix(options.socket_path)) {
+Simulator::Simulator(const Options& options) : options_(options), wire_(make_wire(options.wire)) {
+    const std::size_t count = options.socket_paths.size();
+    if (count == 0 || count > Switch::most_functions)
+        throw std::invalid_argument("--socket: 1 to " + std::to_string(Switch::most_functions) + " paths");
+    if (!options.addresses.empty() && options.addresses.size() != count)
+        throw std::invalid_argument("--mac: as many addresses as sockets, or one");
+    for (std::size_t i = 0; i < count; ++i) {
+        Policy policy = options.policy;
+        if (!options.addresses.empty())
+            policy.mac = options.addresses[i];
+        else if (policy.mac)
+            policy.mac = counted_on(*policy.mac, i);
+        functions_.push_back(std::make_unique<Function>(options.socket_paths[i], policy, options.offer_doorbells));
+        switch_.add(functions_.back()->vf().pf());
+    }
+    outcomes_.resize(count);
+    if (!options.script_path.empty()) script_ = Script(options.script_path);
     if (!options.control_path.empty())
         control_.emplace(options.control_path, [this](const std::string& line) { return command(line); });
-}
-
-Simulator::~Simulator() {
-    ::unlink(options_.socket_path.c_str());
 }
 
 void Simulator::run(const std::atomic<bool>& stop) {
@@ -67,42 +59,77 @@ void Simulator::run(const std::atomic<bool>& stop) {
     for (unsigned turn = 0; !stop.load(std::memory_order_relaxed); ++turn) {
         const Time start = now();
         bool worked = move_frames(start);
-        vf_.advance(start);
+        script_.run(start, [this](const std::string& line) { return command(line); });
+        for (const auto& function : functions_) function->vf().advance(start);
         const auto wait = sleep_time(start, worked);
         if (wait > 0ns || turn % turns_between == 0) worked = serve_sockets(wait);
         if (worked) idle_.pause(now(), true);
     }
-    drop_client();
+    for (const auto& function : functions_) function->drop_client();
 }
 
 bool Simulator::move_frames(Time time) {
-    const bool sent = vf_.transmit(burst, [this](std::span<const std::byte> frame) { wire_->transmit(frame); }) > 0;
+    bool sent = false;
+    for (std::size_t i = 0; i < functions_.size(); ++i)
+        sent |= functions_[i]->vf().transmit(burst, [&](std::span<const std::byte> frame) { forward(i, frame); }) > 0;
     const bool received = receive_from_wire(time);
     return sent || received;
 }
 
+void Simulator::forward(std::size_t sender, std::span<const std::byte> frame) {
+    Switch::Route route;
+    if (functions_.size() > 1) route = switch_.route(sender, FrameView(frame));
+    for (std::size_t i = 0; i < functions_.size(); ++i)
+        if (route.functions[i])
+            functions_[i]->from_functions.count(functions_[i]->vf().receive(frame, Origin::function), frame.size());
+    if (!route.to_wire) return;
+    ++functions_[sender]->to_wire;
+    wire_->transmit(frame);
+}
+
 bool Simulator::receive_from_wire(Time time) {
     if (!started_ && wire_->starts_when_ready()) {
-        if (!vf_.ready_to_receive()) return false;
+        if (!ready_to_receive()) return false;
         started_ = true;
     }
     std::size_t count = 0;
     for (; count < burst; ++count) {
-        const auto frame = wire_->next(time, vf_.pf().address());
-        if (frame.empty()) break;
-        const RxOutcome outcome = vf_.receive(frame);
-        const bool may_pass =
-            outcome == RxOutcome::no_descriptor || outcome == RxOutcome::rx_disabled || outcome == RxOutcome::link_down;
-        if (may_pass && wire_->waits()) break;
-        rx_.count(outcome, frame.size());
+        const auto frame = wire_->next(time, functions_.front()->vf().pf().address());
+        if (frame.empty() || !offer(frame)) break;
         wire_->take();
     }
     return count > 0;
 }
 
+/// To every function: each has its own filter. False when the frame waits, since nobody could take it and somebody may
+/// do so later. With several functions one without a client keeps nobody waiting.
+bool Simulator::offer(std::span<const std::byte> frame) {
+    bool may_pass = false, delivered = false;
+    for (std::size_t i = 0; i < functions_.size(); ++i) {
+        const RxOutcome outcome = outcomes_[i] = functions_[i]->vf().receive(frame, Origin::wire);
+        delivered |= outcome == RxOutcome::delivered;
+        may_pass |= (functions_.size() == 1 || functions_[i]->connected()) &&
+                    (outcome == RxOutcome::no_descriptor || outcome == RxOutcome::rx_disabled ||
+                     outcome == RxOutcome::link_down);
+    }
+    if (may_pass && !delivered && wire_->waits()) return false;
+    for (std::size_t i = 0; i < functions_.size(); ++i) functions_[i]->from_wire.count(outcomes_[i], frame.size());
+    return true;
+}
+
+/// Function 0, whose address generated frames carry, and whoever else is there.
+bool Simulator::ready_to_receive() const {
+    return functions_.front()->vf().ready_to_receive() && std::ranges::all_of(functions_, [](const auto& function) {
+               return !function->connected() || function->vf().ready_to_receive();
+           });
+}
+
 bool Simulator::doorbells_need_polling() const {
-    return options_.offer_doorbells && client_ &&
-           vf_.enabled_queues(Direction::transmit) + vf_.enabled_queues(Direction::receive) > 0;
+    return options_.offer_doorbells && std::ranges::any_of(functions_, [](const auto& function) {
+               const Vf& vf = function->vf();
+               return function->connected() &&
+                      vf.enabled_queues(Direction::transmit) + vf.enabled_queues(Direction::receive) > 0;
+           });
 }
 
 std::chrono::nanoseconds Simulator::sleep_time(Time time, bool worked) {
@@ -113,137 +140,55 @@ std::chrono::nanoseconds Simulator::sleep_time(Time time, bool worked) {
     std::chrono::nanoseconds wait = idle_.pause(time, false);
     if (wait == 0ns) return wait;
     if (!doorbells_need_polling()) wait = longest_sleep;
-    for (const auto due : {vf_.due(), wire_->due()})
+    const auto not_after = [&](std::optional<Time> due) {
         if (due) wait = std::clamp<std::chrono::nanoseconds>(*due - time, 0ns, wait);
+    };
+    not_after(wire_->due());
+    not_after(script_.due());
+    for (const auto& function : functions_) not_after(function->vf().due());
     return wait;
 }
 
 bool Simulator::serve_sockets(std::chrono::nanoseconds wait) {
     std::vector<pollfd> entries;
-    entries.push_back({client_ ? client_->socket.get() : listener_.get(), POLLIN, 0});
-    const std::size_t wire_at = entries.size();
+    for (const auto& function : functions_) entries.push_back({function->descriptor(), POLLIN, 0});
     if (wire_->descriptor() >= 0) entries.push_back({wire_->descriptor(), POLLIN, 0});
     const std::size_t control_at = entries.size();
     if (control_) control_->add_to(entries);
 
     const timespec limit{wait / 1s, static_cast<long>((wait % 1s).count())};
     if (::ppoll(entries.data(), entries.size(), &limit, nullptr) <= 0) return false;
-    if (entries[0].revents != 0) {
-        if (!client_)
-            accept_client();
-        else if (!serve_client())
-            drop_client();
-    }
-    for (std::size_t i = control_at; i < entries.size(); ++i)
-        if (entries[i].revents != 0) {
-            control_->serve();
-            break;
-        }
-    return entries[0].revents != 0 || (control_at > wire_at && entries[wire_at].revents != 0);
-}
-
-void Simulator::accept_client() {
-    mem::FileDescriptor socket = mem::accept_unix(listener_.get());
-    if (!socket) return;
-    ++sessions_;
-    client_.emplace(Client{std::move(socket), VfioUserSession(vf_, options_.offer_doorbells)});
-}
-
-bool Simulator::serve_client() {
-    try {
-        for (int count = 0; count < messages_at_once; ++count) {
-            mem::vfio_user::Header header;
-            std::vector<mem::FileDescriptor> descriptors;
-            if (!mem::receive_exact(client_->socket.get(), mem::writable_bytes_of(header), descriptors, message_limit))
-                return false;
-            const auto size = VfioUserSession::payload_bytes(header);
-            if (!size) {
-                ++malformed_[size.error()];
-                return false;
-            }
-            std::vector<std::byte> payload(*size);
-            if (!payload.empty() && !mem::receive_exact(client_->socket.get(), payload, descriptors, message_limit)) {
-                ++broken_sessions_;
-                return false;
-            }
-            const auto reply = client_->session.handle(header, payload, std::move(descriptors));
-            if (!reply) {
-                ++malformed_[reply.error()];
-                return false;
-            }
-            if (!reply->bytes.empty())
-                mem::send_all(client_->socket.get(), reply->bytes, reply->descriptors, message_limit);
-            if (!mem::wait_readable(client_->socket.get(), 0ms)) break;
-        }
-        return true;
-    } catch (const std::system_error&) {
-        ++broken_sessions_;
-        return false;
-    }
-}
-
-void Simulator::drop_client() {
-    if (!client_) return;
-    client_.reset();
-    vf_.detach();
+    const auto ready = [](const pollfd& entry) { return entry.revents != 0; };
+    for (std::size_t i = 0; i < functions_.size(); ++i)
+        if (ready(entries[i])) functions_[i]->serve();
+    const auto controls = std::span(entries).subspan(control_at);
+    if (std::ranges::any_of(controls, ready)) control_->serve();
+    return std::ranges::any_of(std::span(entries).first(control_at), ready);
 }
 
 nlohmann::json Simulator::status() const {
-    constexpr auto delivered = static_cast<std::size_t>(RxOutcome::delivered);
     nlohmann::json status;
-    const PhysicalFunction& pf = vf_.pf();
+    functions_.front()->report(status);
     status["part"] = name_of(options_.policy.part);
     status["doorbells"] = options_.offer_doorbells ? "poll" : "trap";
-    status["connected"] = client_.has_value();
-    status["link_up"] = vf_.link_up();
-    status["vf"] = {{"mac", text_of(pf.address())},
-                    {"api", text_of(pf.api())},
-                    {"clear_to_send", pf.clear_to_send()},
-                    {"receive_enabled", pf.receive_enabled()},
-                    {"longest_frame", pf.longest_frame_bytes()},
-                    {"mode", static_cast<unsigned>(pf.filter().mode())},
-                    {"rx_queues_enabled", vf_.enabled_queues(Direction::receive)},
-                    {"tx_queues_enabled", vf_.enabled_queues(Direction::transmit)}};
-    std::uint64_t offered = 0;
-    for (std::size_t i = 0; i < rx_.frames.size(); ++i) {
-        offered += rx_.frames[i];
-        if (i != delivered) status["drops"][rx_outcome_names[i]] = rx_.frames[i];
-    }
-    status["wire"] = {
-        {"offered", offered}, {"rx_delivered", rx_.frames[delivered]}, {"rx_delivered_bytes", rx_.delivered_bytes}};
-    status["tx"] = describe(vf_.tx_counters());
-    const DmaMap::Faults& faults = vf_.memory().faults();
-    status["faults"] = {{"dma_unmapped", faults.unmapped},
-                        {"dma_permission", faults.permission},
-                        {"dma_null_address", faults.null_address},
-                        {"dma_memory_lost", vf_.memory().lost()},
-                        {"mailbox_lost", vf_.messages_lost()}};
-    status["sessions"] = {
-        {"accepted", sessions_}, {"broken", broken_sessions_}, {"malformed", nlohmann::json::object()}};
-    for (const auto& [reason, count] : malformed_) status["sessions"]["malformed"][name_of(reason)] = count;
+    status["link_up"] = functions_.front()->vf().link_up();
     status["done"] = wire_->done();
     wire_->report(status);
+    if (!options_.script_path.empty()) status["script"] = {{"failed", script_.failed()}};
+    for (const auto& function : functions_)
+        if (functions_.size() > 1) function->report(status["vfs"].emplace_back());
     return status;
 }
 
 std::string Simulator::command(const std::string& line) {
-    constexpr std::string_view reset = "pf-reset";
-    constexpr unsigned usual_reset_ms = 100;
-    if (line == "link down" || line == "link up") {
-        vf_.set_link(line == "link up");
-    } else if (line == reset) {
-        vf_.reset_pf(std::chrono::milliseconds(usual_reset_ms));
-    } else if (line.starts_with("pf-reset ")) {
-        unsigned length = 0;
-        const char* end = line.data() + line.size();
-        const auto [stop, error] = std::from_chars(line.data() + reset.size() + 1, end, length);
-        if (error != std::errc{} || stop != end || length > 60'000)
-            return R"({"error":"pf-reset takes 0 to 60000 ms"})";
-        vf_.reset_pf(std::chrono::milliseconds(length));
-    } else if (line != "status") {
-        return R"({"error":"commands: status, link down, link up, pf-reset [MILLISECONDS]"})";
+    std::vector<Vf*> vfs;
+    for (const auto& function : functions_) vfs.push_back(&function->vf());
+    try {
+        execute(line, vfs);
+        return status().dump();
+    } catch (const std::invalid_argument& error) {
+        return nlohmann::json{{"error", error.what()}}.dump();
     }
-    return status().dump();
 }
 
 }  // namespace vitrine::vf_sim

@@ -209,7 +209,7 @@ void Vf::detach() {
     for (unsigned vector = 0; vector < vectors; ++vector) interrupts_.set_masked(vector, false);
 }
 
-RxOutcome Vf::receive(std::span<const std::byte> bytes) noexcept {
+RxOutcome Vf::receive(std::span<const std::byte> bytes, Origin origin) noexcept {
     if (!link_up_) return RxOutcome::link_down;
     if (!pf_.receive_enabled() || !config_.bus_master()) return RxOutcome::rx_disabled;
     const FrameView frame(bytes);
@@ -237,7 +237,7 @@ RxOutcome Vf::receive(std::span<const std::byte> bytes) noexcept {
     if (limited && bytes.size() - (stripped ? tag_bytes : 0) > control.get(VFRXDCTL::longest_frame_bytes))
         return RxOutcome::too_long;
 
-    const RxOutcome outcome = write_frame(queue, memory_, frame, hash);
+    const RxOutcome outcome = write_frame(queue, memory_, frame, hash, origin == Origin::function);
     if (outcome == RxOutcome::delivered) {
         const auto destination = frame.destination();
         const bool broadcast = std::ranges::all_of(destination, [](std::uint8_t byte) { return byte == 0xff; });

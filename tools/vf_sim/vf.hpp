@@ -18,6 +18,8 @@
 
 namespace vitrine::vf_sim {
 
+enum class Origin { wire, function };
+
 /// One virtual function with its PF: everything behind BAR0 and configuration space, between the bus and the wire.
 /// One thread. Time comes in through advance().
 class Vf {
@@ -41,7 +43,7 @@ public:
     // The wire.
     /// What becomes of a frame (14 bytes or more, without CRC) that arrives at the port. Counts nothing but the VF's
     /// own statistics.
-    RxOutcome receive(std::span<const std::byte> frame) noexcept;
+    RxOutcome receive(std::span<const std::byte> frame, Origin origin = Origin::wire) noexcept;
     /// Takes up to `budget` frames or contexts from each queue and gives what may leave to `send`. Returns how many.
     template <class Send>
     std::size_t transmit(std::size_t budget, Send send) noexcept {
