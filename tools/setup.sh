@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The two commands of the README: `demo` shows the main job at work, `test` proves it. Each verb is one file in
+# The commands of the README: `demo` shows the main job at work, `test` proves it. Each verb is one file in
 # tools/setup/ with one function, verb_NAME.
 set -euo pipefail
 
@@ -13,6 +13,8 @@ source tools/setup/packages.sh
 source tools/setup/huge_pages.sh
 # shellcheck source=tools/setup/build.sh
 source tools/setup/build.sh
+# shellcheck source=tools/setup/lab.sh
+source tools/setup/lab.sh
 # shellcheck source=tools/setup/demo.sh
 source tools/setup/demo.sh
 # shellcheck source=tools/setup/test.sh
@@ -28,16 +30,19 @@ usage: tools/setup.sh VERB
   test [--long]   Builds with and without sanitizers and runs all tests: unit, simulator, fuzz targets, DPDK's
                   testpmd and a Linux guest in QEMU as peers. Ends with a table and the skipped tests with reasons.
                   --long: full counts, longer fuzzing, and tools/check.sh (clang, format, tidy, thread sanitizer).
+  lab             Builds what the tests with newer drivers run in: a Debian trixie root with QEMU 11, DPDK, Linux 6.12
+                  and 7.x. Once, from the archive that apt uses (VITRINE_MIRROR=URL for another); test does it, too.
 
-Both install the Debian packages that are missing (they print the line first, and use sudo unless run by root), reserve
-huge pages while they run, and take back at the end what they changed on the machine, also after Ctrl-C.
-The build goes to build/, the kernel for the test guest to ${VITRINE_CACHE:-$XDG_CACHE_HOME/vitrine or ~/.cache/vitrine}.
+All install the Debian packages that are missing (they print the line first, and use sudo unless run by root). demo and
+test reserve huge pages while they run, and take back at the end what they changed on the machine, also after Ctrl-C.
+The build goes to build/, the lab and the kernel for the test guest to VITRINE_CACHE, or else $XDG_CACHE_HOME/vitrine,
+or else ~/.cache/vitrine.
 TEXT
 }
 
 main() {
     case ${1:-} in
-        demo | test)
+        demo | test | lab)
             begin_session
             "verb_$1" "${@:2}"
             ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Runs one shell command in the test guest: guest_command.py SOCKET SECONDS COMMAND.
 
-SOCKET is the host end of the guest's second serial port (see guest_init.sh). Prints the command's output and exits
+SOCKET is the host end of the guest's second serial port (see guest_serve.sh). Prints the command's output and exits
 with its status; 124 if there was no answer in time.
 """
 

@@ -24,21 +24,6 @@ unpack_package() {
     dpkg-deb --extract "$package"_*.deb unpacked
 }
 
-# Copies the wanted modules and what they depend on, and writes the order in which insmod must see them.
-collect_modules() {
-    local release=$1 target=$2 module path
-    mkdir "$target"
-    depmod -b unpacked "$release"
-    for module in "${wanted_modules[@]}"; do
-        modprobe -d unpacked -S "$release" --show-depends "$module"
-    done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >paths
-    while read -r path; do
-        cp "$path" "$target"
-    done <paths
-    xz --decompress --quiet "$target"/*.xz 2>/dev/null || true  # newer Debian releases compress them
-    sed -e 's|.*/||' -e 's|\.xz$||' paths >"$target/order"
-}
-
 # In a subshell, so that its scratch directory goes whatever happens.
 make_image() (
     package=$1
@@ -47,10 +32,7 @@ make_image() (
     trap 'rm -rf "$scratch"' EXIT
     cd "$scratch"
     unpack_package "$package"
-    [[ -d unpacked/lib ]] || ln -s usr/lib unpacked/lib  # depmod looks there
-    mkdir image
-    "$here/extract_kernel.py" "unpacked/boot/vmlinuz-$release" image/vmlinux
-    collect_modules "$release" image/modules
+    "$here/kernel_image.sh" unpacked "$release" image "${wanted_modules[@]}"
     mv image "$cache/$package"
 )
 

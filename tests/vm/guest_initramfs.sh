@@ -12,6 +12,7 @@ mkdir -p "$tree"/{bin,dev,proc,sys,tmp}
 cp "$(command -v busybox)" "$tree/bin/busybox"
 cp -r "$image/modules" "$tree/modules"
 install -m 755 "$here/guest_init.sh" "$tree/init"
+install -m 755 "$here/guest_serve.sh" "$tree/bin/guest-serve"
 install -m 755 "$here/guest_network_up.sh" "$tree/bin/network-up"
 install -m 755 "$here/guest_receive.sh" "$tree/bin/receive"
 install -m 755 "$here/guest_rebind.sh" "$tree/bin/rebind"

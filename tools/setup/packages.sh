@@ -15,6 +15,9 @@ packages_to_test=(
     iproute2 iputils-ping tcpdump ethtool util-linux
 )
 
+# Without them there is no lab, and the tests that need one are skipped.
+packages_to_make_lab=(debootstrap ca-certificates kmod xz-utils lz4 zstd python3 util-linux)
+
 is_installed() {
     if [[ $1 == *- ]]; then
         dpkg-query -W -f '${db:Status-Status}\n' "${1%-}[0-9]*" 2>/dev/null | grep -qx installed

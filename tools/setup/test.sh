@@ -39,10 +39,11 @@ verb_test() {
         '') ;;
         *) usage_error "test does not know $1" ;;
     esac
-    require_packages "${packages_to_build[@]}" "${packages_to_test[@]}"
+    require_packages "${packages_to_build[@]}" "${packages_to_test[@]}" "${packages_to_make_lab[@]}"
     build_for_tests
     # The tests of label vm run without a network and so cannot fetch it themselves.
     tests/vm/guest_image.sh >/dev/null || warn "no kernel for the test guest"
+    require_lab || warn "there is no lab: the tests that need it will be skipped"
     reserve_huge_pages "$test_huge_pages"
 
     local status=0 label

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Builds the initramfs of a guest that runs in the lab: lab_initramfs.sh LAB KERNEL OUTPUT, KERNEL as kernel-6.12.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+lab=$1
+kernel=$2
+output=$3
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+
+mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lab}
+cp "$lab/root/usr/bin/busybox" "$tree/bin/busybox"
+cp -r "$lab/$kernel/modules" "$tree/modules"
+install -m 755 "$here/lab_init.sh" "$tree/init"
+install -m 755 "$here/guest_serve.sh" "$tree/bin/guest-serve"
+install -m 755 "$here/lab_run.sh" "$tree/bin/lab"
+install -m 755 "$here/guest_receive.sh" "$tree/bin/receive"
+install -m 755 "$here/lab_network_up.sh" "$tree/bin/network-up"
+(cd "$tree" && find . | cpio --create --format=newc --owner=0:0 --quiet) | gzip -1 >"$output"
