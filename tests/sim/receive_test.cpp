@@ -278,7 +278,7 @@ TEST_CASE("the Toeplitz hash gives the published values for IPv4 and TCP/IPv4") 
     put(12, {0x08, 0x00, 0x45});
     put(23, {6});
     put(26, {66, 9, 149, 187, 161, 142, 100, 80, 2794 >> 8, 2794 & 255, 1766 >> 8, 1766 & 255});
-    vf_sim::PhysicalFunction pf{Policy{}};
+    vf_sim::PhysicalFunction pf(Policy{}, nullptr);
     vf_sim::Rss rss = pf.rss();
     const auto tcp = rss.hash(vf_sim::FrameView(frame));
     REQUIRE(tcp);

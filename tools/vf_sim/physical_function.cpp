@@ -33,11 +33,11 @@ bool valid_unicast(const EthernetAddress& address) {
 
 }  // namespace
 
-PhysicalFunction::PhysicalFunction(const Policy& policy)
+PhysicalFunction::PhysicalFunction(const Policy& policy, std::shared_ptr<Port> port)
     : policy_(policy),
       filter_(policy.multicast_filter_type),
       spoof_check_(policy.spoof_check),
-      longest_frame_bytes_(policy.mtu_bytes + frame_overhead) {
+      port_(port ? std::move(port) : std::make_shared<Port>()) {
     rss_.enabled = true;
     rss_.types = Rss::tcp_ipv4 | Rss::ipv4 | Rss::tcp_ipv6 | Rss::ipv6;
     if (policy.rss_udp) rss_.types |= Rss::udp_ipv4 | Rss::udp_ipv6;
@@ -47,8 +47,7 @@ PhysicalFunction::PhysicalFunction(const Policy& policy)
 }
 
 void PhysicalFunction::forget_vf() {
-    clear_to_send_ = false;
-    receive_allowed_ = false;
+    clear_to_send_ = started_ = receive_allowed_ = false;
     api_ = MailboxApi::v1_0;
     filter_.reset();
 }
@@ -56,9 +55,25 @@ void PhysicalFunction::forget_vf() {
 void PhysicalFunction::reset() {
     forget_vf();
     spoof_check_ = policy_.spoof_check;
-    longest_frame_bytes_ = policy_.mtu_bytes + frame_overhead;
+    port_->longest_frame_bytes = policy_.mtu_bytes + frame_overhead;
     address_ = policy_.mac.value_or(EthernetAddress{});
     filter_.clear_address();
+    filter_.set_port_vlan(policy_.port_vlan);
+}
+
+// LINUX: the new address is in the filters at once, and the VF's driver hears of it at its next reset.
+void PhysicalFunction::set_mac(std::optional<EthernetAddress> mac) {
+    policy_.mac = mac;
+    address_ = mac.value_or(EthernetAddress{});
+    if (mac && started_)
+        filter_.set_address(*mac);
+    else
+        filter_.clear_address();
+}
+
+void PhysicalFunction::set_port_vlan(std::uint16_t vlan) {
+    policy_.port_vlan = vlan;
+    filter_.set_port_vlan(vlan);
 }
 
 bool PhysicalFunction::answer(MailboxWords& message) {
@@ -75,7 +90,7 @@ bool PhysicalFunction::answer(MailboxWords& message) {
 
 bool PhysicalFunction::reset_vf(MailboxWords& message) {
     forget_vf();
-    clear_to_send_ = true;
+    clear_to_send_ = started_ = true;
     // 82599: its RLPML cannot keep long frames away from a VF, so with a jumbo PF receive waits for SET_LPE.
     receive_allowed_ = policy_.part != Part::i82599 || !jumbo();
     const bool has_address = address_ != EthernetAddress{};
@@ -109,7 +124,7 @@ bool PhysicalFunction::handle(MailboxWords& message) {
             return update_mode(message);
         case MessageType::get_link_state:
             if (api_ < MailboxApi::v1_2) return false;
-            message[1] = 1;  // the administrator did not disable it
+            message[1] = policy_.link_state != LinkState::disabled;
             return true;
         default:
             return false;
@@ -136,6 +151,7 @@ bool PhysicalFunction::set_multicast(const MailboxWords& message) {
 bool PhysicalFunction::set_vlan(const MailboxWords& message) {
     const bool add = head(message).get(MessageHead::info) != 0;
     const auto vlan = static_cast<std::uint16_t>(message[1] & 0xfff);
+    if (policy_.port_vlan != 0) return false;
     if (!add && vlan == 0) return true;  // VLAN 0 stays, by definition
     if (add && !policy_.vlans[vlan]) return false;
     filter_.set_vlan(vlan, add);
@@ -149,7 +165,7 @@ bool PhysicalFunction::set_longest_frame(std::uint32_t bytes) {
         receive_allowed_ = jumbo_pair || (!jumbo() && bytes <= standard_frame);
         if (!receive_allowed_) return false;
     }
-    longest_frame_bytes_ = std::max(longest_frame_bytes_, bytes);  // one value for the port; never lowered
+    port_->longest_frame_bytes = std::max(port_->longest_frame_bytes, bytes);  // one for the port; never lowered
     return true;
 }
 
@@ -177,7 +193,7 @@ bool PhysicalFunction::negotiate(std::uint32_t version) {
 bool PhysicalFunction::get_queues(MailboxWords& message) const {
     if (api_ < MailboxApi::v1_1) return false;
     message[1] = message[2] = policy_.queues;
-    message[3] = 0;  // neither a port VLAN nor traffic classes
+    message[3] = policy_.port_vlan != 0;  // or the number of traffic classes, of which there are none
     message[4] = 0;
     return true;
 }

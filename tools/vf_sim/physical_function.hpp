@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 
 #include "driver/mailbox_messages.hpp"
 #include "tools/vf_sim/mailbox.hpp"
@@ -10,11 +12,16 @@
 
 namespace vitrine::vf_sim {
 
+/// What all VFs of a port share: the longest frame, CRC included, which any of them may raise.
+struct Port {
+    std::uint32_t longest_frame_bytes = 0;
+};
+
 /// The PF driver's side of the mailbox, for one VF: answers as the Linux ixgbe PF does (API 1.0 to 1.3), and keeps what
 /// the VF obtained.
 class PhysicalFunction {
 public:
-    explicit PhysicalFunction(const Policy& policy);
+    PhysicalFunction(const Policy& policy, std::shared_ptr<Port> port);
 
     /// Answers a message in place. False: not a request, no answer.
     bool answer(MailboxWords& message);
@@ -23,9 +30,18 @@ public:
     /// The PF itself was: what the VF obtained is gone, its address too if the administrator gave none.
     void reset();
 
+    // The administrator. Who changes trust or link state revokes clear_to_send too, so that the VF resets.
+    Policy& policy() { return policy_; }
+    void revoke_clear_to_send() { clear_to_send_ = false; }
+    void set_mac(std::optional<EthernetAddress> mac);
+    void set_port_vlan(std::uint16_t vlan);
+    void set_spoof_check(bool on) { policy_.spoof_check = spoof_check_ = on; }
+
     bool clear_to_send() const { return clear_to_send_; }
-    bool receive_enabled() const { return clear_to_send_ && receive_allowed_; }
-    std::uint32_t longest_frame_bytes() const { return longest_frame_bytes_; }  ///< of the port, CRC included
+    /// The PF's VFTE and VFRE: they outlive a lost clear_to_send, until the VF resets.
+    bool transmit_enabled() const { return started_ && policy_.link_state != LinkState::disabled; }
+    bool receive_enabled() const { return transmit_enabled() && receive_allowed_; }
+    std::uint32_t longest_frame_bytes() const { return port_->longest_frame_bytes; }  ///< of the port, CRC included
     const ReceiveFilter& filter() const { return filter_; }
     EthernetAddress address() const { return address_; }  ///< of the VF; zero before it has one
     driver::MailboxApi api() const { return api_; }
@@ -53,9 +69,10 @@ private:
     EthernetAddress address_{};
     driver::MailboxApi api_ = driver::MailboxApi::v1_0;
     bool clear_to_send_ = false;
+    bool started_ = false;
     bool receive_allowed_ = false;
     bool spoof_check_;
-    std::uint32_t longest_frame_bytes_;
+    std::shared_ptr<Port> port_;
 };
 
 }  // namespace vitrine::vf_sim

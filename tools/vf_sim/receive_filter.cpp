@@ -43,6 +43,10 @@ ReceiveFilter::Verdict ReceiveFilter::check(const FrameView& frame) const noexce
                                  : (destination[0] & 1) != 0 ? accepts_multicast(destination)
                                                              : promiscuous() || is_own(destination);
     if (!address_matches) return Verdict::wrong_address;
+    if (port_vlan_ != 0) {
+        const bool ours = frame.tagged && frame.vlan_id() == port_vlan_;
+        return ours || promiscuous() ? Verdict::pass : Verdict::wrong_vlan;
+    }
     if (frame.tagged && !promiscuous() && !in_vlan(frame.vlan_id())) return Verdict::wrong_vlan;
     return Verdict::pass;
 }

@@ -22,6 +22,7 @@ public:
     Verdict check(const FrameView& frame) const noexcept;
     bool is_own(const EthernetAddress& address) const noexcept;
     bool in_vlan(std::uint16_t vlan) const noexcept { return vlans_[vlan]; }
+    std::uint16_t port_vlan() const noexcept { return port_vlan_; }
     bool promiscuous() const noexcept { return mode_ == driver::ReceiveMode::promiscuous; }
 
     /// Replaces the main address; further ones stay.
@@ -31,10 +32,11 @@ public:
     void clear_further() { further_.clear(); }
     std::size_t further() const { return further_.size(); }
     void set_vlan(std::uint16_t vlan, bool member) { vlans_[vlan] = member; }
+    void set_port_vlan(std::uint16_t vlan) { port_vlan_ = vlan; }  ///< 0: none
     void set_multicast_hashes(std::span<const std::uint16_t> hashes);
     void set_mode(driver::ReceiveMode mode) { mode_ = mode; }
     driver::ReceiveMode mode() const { return mode_; }
-    /// RESET: all but the main address is forgotten.
+    /// RESET: all but the main address and the port VLAN is forgotten.
     void reset();
 
 private:
@@ -45,6 +47,7 @@ private:
     EthernetAddress address_{};
     std::vector<EthernetAddress> further_;
     VlanSet vlans_;
+    std::uint16_t port_vlan_ = 0;
     std::bitset<4096> multicast_hashes_;
     driver::ReceiveMode mode_ = driver::ReceiveMode::multicast_hashes;
 };

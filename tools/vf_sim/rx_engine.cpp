@@ -50,22 +50,18 @@ void write_back(RxDescriptor& slot, RxInfo info, RxDone done) {
 }  // namespace
 
 RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& frame, std::optional<Rss::Hash> hash,
-                      bool loopback) noexcept {
+                      bool loopback, bool hide_tag) noexcept {
     const auto buffers = queue.get<VFSRRCTL>();
     const std::size_t buffer_bytes = std::min(buffers.get(VFSRRCTL::packet_buffer_kib), 16u) * 1024;
     if (buffer_bytes == 0 || buffers.get(VFSRRCTL::descriptor_type) != VFSRRCTL::advanced_one_buffer)
         return RxOutcome::no_descriptor;
 
     Pieces data{frame.bytes, {}};
-    RxDone last = RxDone{}
-                      .with(RxDone::done, 1)
-                      .with(RxDone::end_of_packet, 1)
-                      .with(RxDone::vlan, frame.tagged)
-                      .with(RxDone::loopback, loopback);
-    if (frame.tagged && queue.get<VFRXDCTL>().get(VFRXDCTL::strip_vlan) != 0) {
+    RxDone last = RxDone{}.with(RxDone::done, 1).with(RxDone::end_of_packet, 1).with(RxDone::loopback, loopback);
+    const bool strip = queue.get<VFRXDCTL>().get(VFRXDCTL::strip_vlan) != 0;
+    if (frame.tagged && (strip || hide_tag))
         data = {frame.bytes.first(tag_at), frame.bytes.subspan(tag_at + tag_bytes)};
-        last = last.with(RxDone::vlan_tag, frame.tag);
-    }
+    if (frame.tagged && !hide_tag) last = last.with(RxDone::vlan, 1).with(RxDone::vlan_tag, strip ? frame.tag : 0);
 
     const std::size_t needed = (data.size() + buffer_bytes - 1) / buffer_bytes;
     if (needed > most_buffers) return RxOutcome::too_long;

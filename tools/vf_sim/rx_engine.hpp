@@ -18,8 +18,8 @@ namespace vitrine::vf_sim {
 /// What is posted in the second word is ignored: Linux leaves old status there.
 /// MODEL: one-buffer descriptors only (header split is withdrawn on the 82599); no checksum verdicts (IPCS, L4CS and
 /// their errors stay 0); a descriptor is written back at once.
-/// `loopback`: it came from another function of the port.
+/// `loopback`: it came from another function of the port. `hide_tag`: the tag is the PF's and leaves without a trace.
 RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& frame, std::optional<Rss::Hash> hash,
-                      bool loopback) noexcept;
+                      bool loopback, bool hide_tag) noexcept;
 
 }  // namespace vitrine::vf_sim

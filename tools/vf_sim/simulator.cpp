@@ -61,6 +61,11 @@ void Simulator::run(const std::atomic<bool>& stop) {
         bool worked = move_frames(start);
         script_.run(start, [this](const std::string& line) { return command(line); });
         for (const auto& function : functions_) function->vf().advance(start);
+        const bool stuck =
+            options_.policy.part != Part::x550 &&
+            std::ranges::any_of(functions_, [](const auto& function) { return function->vf().transmit_pending(); });
+        if (watchdog_.expired(start, functions_.front()->vf().link_up(), stuck))
+            for (const auto& function : functions_) function->vf().reset_pf(PortWatchdog::reset_length);
         const auto wait = sleep_time(start, worked);
         if (wait > 0ns || turn % turns_between == 0) worked = serve_sockets(wait);
         if (worked) idle_.pause(now(), true);

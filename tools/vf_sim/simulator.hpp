@@ -12,6 +12,7 @@
 #include "tools/vf_sim/control.hpp"
 #include "tools/vf_sim/function.hpp"
 #include "tools/vf_sim/idle.hpp"
+#include "tools/vf_sim/port_watchdog.hpp"
 #include "tools/vf_sim/script.hpp"
 #include "tools/vf_sim/switch.hpp"
 #include "tools/vf_sim/wire.hpp"
@@ -61,6 +62,7 @@ private:
     std::optional<Control> control_;
     Script script_;
     Idle idle_;
+    PortWatchdog watchdog_;
     bool started_ = false;             // the functions have been ready to receive once
     std::vector<RxOutcome> outcomes_;  // of the frame at the wire's head, by function
 };

@@ -84,14 +84,7 @@ bool TxEngine::finish(TxData first) noexcept {
         return refuse(counters_.offload_refused);
     if (first.get(TxData::insert_vlan) != 0) {
         const TxDescriptor& context = contexts_[first.get(TxData::context) & 1];
-        const auto tag = TxContextHeaders{{context.low}}.get(TxContextHeaders::vlan_tag);
-        std::byte* const at = frame_.data() + 12;
-        std::memmove(at + 4, at, length_ - 12);
-        at[0] = std::byte{0x81};
-        at[1] = std::byte{0x00};
-        at[2] = static_cast<std::byte>(tag >> 8);
-        at[3] = static_cast<std::byte>(tag);
-        length_ += 4;
+        insert_tag(static_cast<std::uint16_t>(TxContextHeaders{{context.low}}.get(TxContextHeaders::vlan_tag)));
     }
     if (length_ < padded_frame_bytes) {
         std::fill(frame_.begin() + static_cast<std::ptrdiff_t>(length_), frame_.begin() + padded_frame_bytes,
@@ -99,6 +92,17 @@ bool TxEngine::finish(TxData first) noexcept {
         length_ = padded_frame_bytes;
     }
     return true;
+}
+
+std::span<const std::byte> TxEngine::insert_tag(std::uint16_t tag) noexcept {
+    std::byte* const at = frame_.data() + 12;
+    std::memmove(at + 4, at, length_ - 12);
+    at[0] = std::byte{0x81};
+    at[1] = std::byte{0x00};
+    at[2] = static_cast<std::byte>(tag >> 8);
+    at[3] = static_cast<std::byte>(tag);
+    length_ += 4;
+    return std::span(frame_).first(length_);
 }
 
 TxEngine::Frame TxEngine::take() noexcept {

@@ -35,6 +35,8 @@ public:
     };
     /// The next frame; empty `bytes` with `taken` is one that was dropped or a context.
     Frame take() noexcept;
+    /// The frame of the last take() with a tag put in; it must have none.
+    std::span<const std::byte> insert_tag(std::uint16_t tag) noexcept;
     /// After the frame has left: writes back if RS was set.
     void complete(const Frame& frame) noexcept;
     /// Enabling forgets contexts and a halt.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "tools/vf_sim/rx_engine.hpp"
 
@@ -22,9 +23,9 @@ bool is(std::uint32_t offset) {
 
 }  // namespace
 
-Vf::Vf(const Policy& policy)
+Vf::Vf(const Policy& policy, std::shared_ptr<Port> port)
     : config_(policy.part),
-      pf_(policy),
+      pf_(policy, std::move(port)),
       doorbells_(mem::make_shared_memory("vf_sim-bar0", bar0_bytes, mem::Backing::small_only)),
       queues_(std::max(policy.queues, least_queues)) {
     const auto tail_at = [this](std::uint32_t offset) -> std::uint32_t& {
@@ -237,7 +238,8 @@ RxOutcome Vf::receive(std::span<const std::byte> bytes, Origin origin) noexcept 
     if (limited && bytes.size() - (stripped ? tag_bytes : 0) > control.get(VFRXDCTL::longest_frame_bytes))
         return RxOutcome::too_long;
 
-    const RxOutcome outcome = write_frame(queue, memory_, frame, hash, origin == Origin::function);
+    const RxOutcome outcome =
+        write_frame(queue, memory_, frame, hash, origin == Origin::function, pf_.policy().port_vlan != 0);
     if (outcome == RxOutcome::delivered) {
         const auto destination = frame.destination();
         const bool broadcast = std::ranges::all_of(destination, [](std::uint8_t byte) { return byte == 0xff; });
@@ -248,9 +250,12 @@ RxOutcome Vf::receive(std::span<const std::byte> bytes, Origin origin) noexcept 
 }
 
 bool Vf::allowed_to_send(std::span<const std::byte> bytes) noexcept {
-    if (!pf_.spoof_check()) return true;
     const FrameView frame(bytes);
-    if (pf_.filter().is_own(frame.source()) && (!frame.tagged || pf_.filter().in_vlan(frame.vlan_id()))) return true;
+    const bool checked = pf_.spoof_check();
+    // With a port VLAN the VF may not tag at all, checked or not.
+    const bool wrong_tag =
+        frame.tagged && (pf_.policy().port_vlan != 0 || (checked && !pf_.filter().in_vlan(frame.vlan_id())));
+    if (!wrong_tag && (!checked || pf_.filter().is_own(frame.source()))) return true;
     ++tx_counters_.spoofed;
     return false;
 }
@@ -268,13 +273,50 @@ void Vf::advance(Time now) noexcept {
         mailbox_.end_pf_reset();
         ping();
     }
+    if (const unsigned mbps = pf_.policy().rate_mbps; mbps != 0)
+        for (RateLimit& rate : rates_) rate.advance(now, mbps);
     interrupts_.deliver(now);
 }
 
 std::optional<Time> Vf::due() const noexcept {
-    const auto interrupt = interrupts_.due();
-    if (!pf_back_ || !interrupt) return pf_back_ ? pf_back_ : interrupt;
-    return std::min(*pf_back_, *interrupt);
+    std::optional<Time> earliest = interrupts_.due();
+    const auto consider = [&](Time time) { earliest = earliest ? std::min(*earliest, time) : time; };
+    if (pf_back_) consider(*pf_back_);
+    const unsigned mbps = pf_.policy().rate_mbps;
+    for (unsigned queue = 0; queue < queues_; ++queue)
+        if (!rates_[queue].allows(mbps) && tx_[queue].enabled() && tx_[queue].owned() > 0)
+            consider(rates_[queue].due(mbps));
+    return earliest;
+}
+
+void Vf::restart_vf() {
+    pf_.revoke_clear_to_send();
+    if (!mailbox_.pf_in_reset()) ping();
+}
+
+void Vf::set_trusted(bool trusted) {
+    if (std::exchange(pf_.policy().trusted, trusted) != trusted) restart_vf();
+}
+
+void Vf::set_rate(unsigned mbps) {
+    pf_.policy().rate_mbps = mbps;
+    rates_ = {};
+    for (RateLimit& rate : rates_) rate.advance(now_, mbps);
+}
+
+void Vf::set_link_state(LinkState state) {
+    pf_.policy().link_state = state;
+    restart_vf();
+}
+
+void Vf::set_mtu(unsigned bytes, std::chrono::milliseconds length) {
+    pf_.policy().mtu_bytes = bytes;
+    reset_pf(length);
+}
+
+bool Vf::transmit_pending() const noexcept {
+    return std::ranges::any_of(std::span(tx_).first(queues_),
+                               [](const QueueRegisters& queue) { return queue.head() != queue.tail(); });
 }
 
 void Vf::set_link(bool up) {

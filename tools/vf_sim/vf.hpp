@@ -14,6 +14,7 @@
 #include "tools/vf_sim/mailbox.hpp"
 #include "tools/vf_sim/physical_function.hpp"
 #include "tools/vf_sim/queue_registers.hpp"
+#include "tools/vf_sim/rate_limit.hpp"
 #include "tools/vf_sim/tx_engine.hpp"
 
 namespace vitrine::vf_sim {
@@ -24,7 +25,8 @@ enum class Origin { wire, function };
 /// One thread. Time comes in through advance().
 class Vf {
 public:
-    explicit Vf(const Policy& policy);
+    /// `port`: what the VFs of one port share; none: the VF has a port of its own.
+    explicit Vf(const Policy& policy, std::shared_ptr<Port> port = {});
 
     // The bus.
     std::uint32_t load(std::uint32_t offset);  ///< BAR0, multiple of 4 below driver::bar0_bytes
@@ -48,15 +50,18 @@ public:
     template <class Send>
     std::size_t transmit(std::size_t budget, Send send) noexcept {
         std::size_t taken = 0;
-        if (!link_up_ || !pf_.clear_to_send() || !config_.bus_master()) return taken;
+        if (!link_up_ || !pf_.transmit_enabled() || !config_.bus_master()) return taken;
+        const std::uint16_t port_vlan = pf_.policy().port_vlan;
         for (unsigned queue = 0; queue < queues_; ++queue) {
             if (!tx_[queue].enabled()) continue;
-            for (std::size_t left = budget; left > 0; --left, ++taken) {
+            for (std::size_t left = budget; left > 0 && rates_[queue].allows(pf_.policy().rate_mbps); --left, ++taken) {
                 const TxEngine::Frame frame = engines_[queue]->take();
                 if (!frame.taken) break;
                 if (!frame.bytes.empty() && allowed_to_send(frame.bytes)) {
-                    count_sent(frame.bytes.size());
-                    send(frame.bytes);
+                    const auto bytes = port_vlan != 0 ? engines_[queue]->insert_tag(port_vlan) : frame.bytes;
+                    count_sent(bytes.size());
+                    rates_[queue].spend(bytes.size());
+                    send(bytes);
                 }
                 engines_[queue]->complete(frame);
                 if (frame.report) interrupts_.raise_tx(queue);
@@ -68,12 +73,25 @@ public:
     void advance(Time now) noexcept;
     std::optional<Time> due() const noexcept;
 
-    // The administrator.
+    // The administrator. What a Linux PF does on each: most act at once; trust and link state also ask the VF, by a
+    // ping without CTS, to reset itself.
+    void set_mac(std::optional<EthernetAddress> mac) { pf_.set_mac(mac); }
+    void set_port_vlan(std::uint16_t vlan) { pf_.set_port_vlan(vlan); }  ///< 0: none
+    void set_trusted(bool trusted);
+    void set_spoof_check(bool on) { pf_.set_spoof_check(on); }
+    void set_rate(unsigned mbps);  ///< 0: no limit
+    void set_link_state(LinkState state);
+    void set_rss_query(bool allowed) { pf_.policy().rss_query = allowed; }
+    void set_promiscuous(bool on) { pf_.policy().promiscuous = on; }
+    /// A change of the PF's MTU is a reset of the PF: of the port, with all its VFs.
+    void set_mtu(unsigned bytes, std::chrono::milliseconds length);
     void set_link(bool up);
     /// The PF driver restarts: RSTI now, RSTD after `length`. LINUX: it pings, without CTS, at both ends.
     void reset_pf(std::chrono::milliseconds length);
 
     bool link_up() const { return link_up_; }
+    /// Frames were shown and have not been taken: reason for the PF to reset the port when the link is lost.
+    bool transmit_pending() const noexcept;
     bool ready_to_receive() const noexcept;  ///< some queue is enabled and the PF lets frames through
     const PhysicalFunction& pf() const { return pf_; }
     const TxCounters& tx_counters() const { return tx_counters_; }
@@ -91,6 +109,7 @@ private:
     void reset_queues_and_interrupts();
     void post(std::span<const std::uint32_t> message);
     void ping();
+    void restart_vf();
     void update_own_rss();
     bool allowed_to_send(std::span<const std::byte> frame) noexcept;
     void count_sent(std::size_t bytes) noexcept;
@@ -105,6 +124,7 @@ private:
     std::vector<QueueRegisters> rx_, tx_;
     TxCounters tx_counters_;
     std::vector<std::unique_ptr<TxEngine>> engines_;
+    std::array<RateLimit, driver::queue_slots> rates_;
     HardwareStatistics statistics_;
     std::uint32_t packet_split_ = 0;                          // VFPSRTYPE
     std::array<std::uint32_t, 1 + 10 + 16> own_rss_words_{};  // VFMRQC, VFRSSRK, VFRETA
