@@ -40,6 +40,7 @@ struct RxDone : Register<RxDone, std::uint64_t> {
     static constexpr Field<4> udp_checked{};    // UDPCS
     static constexpr Field<5> l4_checked{};     // L4CS
     static constexpr Field<6> ip_checked{};     // IPCS
+    static constexpr Field<10> udp_valid{};     // UDPV: a first fragment whose UDP header has a checksum
     static constexpr Field<18> loopback{};      // LB: from another function of the same port
     static constexpr Field<29> mac_error{};     // RXE
     static constexpr Field<30> l4_error{};      // L4E, meaningful with l4_checked

@@ -36,8 +36,15 @@ TEST_CASE("a frame is one descriptor: data, packet type, DD and EOP; old status 
     CHECK(info.get(RxInfo::udp) == 1);
     CHECK(info.get(RxInfo::tcp) == 0);
     CHECK(info.get(RxInfo::rss_type) == 2);  // the PF does not hash UDP ports
-    CHECK(bench.rx(0).done ==
-          RxDone{}.with(RxDone::done, 1).with(RxDone::end_of_packet, 1).with(RxDone::length_bytes, 100).raw);
+    CHECK(bench.rx(0).done == RxDone{}
+                                  .with(RxDone::done, 1)
+                                  .with(RxDone::end_of_packet, 1)
+                                  .with(RxDone::ip_checked, 1)
+                                  .with(RxDone::l4_checked, 1)
+                                  .with(RxDone::udp_checked, 1)
+                                  .with(RxDone::l4_error, 1)  // an 82599, and a UDP checksum of 0
+                                  .with(RxDone::length_bytes, 100)
+                                  .raw);
     CHECK(bench.rx(1).done == ~std::uint64_t{0});
     CHECK(bench.get<VFRDH>(0u).raw == 1);
     CHECK(bench.get<VFGPRC>().raw == 1);

@@ -130,22 +130,20 @@ TEST_CASE("spoofed addresses and VLANs that were not joined are dropped, complet
     CHECK(bench.sent.size() == 1);
 }
 
-TEST_CASE("what the model cannot send is completed, dropped and counted by reason") {
+TEST_CASE("what cannot be sent is completed, dropped and counted by reason") {
     TxBench bench;
     bench.fill(0, 60);
     const auto slot = [&](TxData data) { return TxDescriptor{bench.buffer(0).raw, data.raw}; };
     bench.tx(0) = slot(TxBench::last(16));
     bench.tx(1) = slot(TxBench::last(60).with(TxData::insert_crc, 0));
-    bench.tx(2) = slot(TxBench::last(60).with(TxData::segment, 1));
-    bench.tx(3) = slot(TxBench::last(60).with(TxData::ip_checksum, 1));
-    bench.tx(4) = slot(TxBench::last(60).with(TxData::l4_checksum, 1));
-    bench.show(5);
-    CHECK(bench.transmit() == 5);
+    bench.tx(2) = slot(TxBench::last(60).with(TxData::segment, 1));  // the context does not say how
+    bench.show(3);
+    CHECK(bench.transmit() == 3);
     CHECK(bench.sent.empty());
     CHECK(bench.vf.tx_counters().too_short == 1);
     CHECK(bench.vf.tx_counters().no_crc == 1);
-    CHECK(bench.vf.tx_counters().offload_refused == 3);
-    for (std::size_t i = 0; i < 5; ++i) CHECK(TxData{{bench.tx(i).high}}.get(TxData::done) == 1);
+    CHECK(bench.vf.tx_counters().offload_refused == 1);
+    for (std::size_t i = 0; i < 3; ++i) CHECK(TxData{{bench.tx(i).high}}.get(TxData::done) == 1);
 }
 
 TEST_CASE("what silicon cannot digest halts the queue until it is enabled again") {

@@ -41,7 +41,7 @@ struct TxCounters {
     std::uint64_t spoofed = 0;     ///< source address or VLAN is not the VF's
     std::uint64_t too_short = 0;
     std::uint64_t no_crc = 0;             ///< IFCS missing
-    std::uint64_t offload_refused = 0;    ///< checksum or segmentation asked of a model that does neither
+    std::uint64_t offload_refused = 0;    ///< checksum or segmentation that the context does not allow
     std::uint64_t halted_descriptor = 0;  ///< legacy, of unknown type, or a context inside a frame
     std::uint64_t halted_chain = 0;       ///< more descriptors than a frame may have
     std::uint64_t halted_length = 0;      ///< longer than the hardware's limit

@@ -42,10 +42,10 @@ nlohmann::json describe_drops(const RxCounters& counters) {
 
 }  // namespace
 
-Function::Function(std::string socket_path, const Policy& policy, bool offer_doorbells)
+Function::Function(std::string socket_path, const Policy& policy, bool offer_doorbells, std::shared_ptr<Port> port)
     : socket_path_(std::move(socket_path)),
       offer_doorbells_(offer_doorbells),
-      vf_(policy),
+      vf_(policy, std::move(port)),
       listener_(mem::listen_unix(socket_path_)) {}
 
 Function::~Function() {

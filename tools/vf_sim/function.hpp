@@ -18,7 +18,7 @@ namespace vitrine::vf_sim {
 class Function {
 public:
     /// Listens. Throws std::system_error naming the path.
-    Function(std::string socket_path, const Policy& policy, bool offer_doorbells);
+    Function(std::string socket_path, const Policy& policy, bool offer_doorbells, std::shared_ptr<Port> port);
     ~Function();  ///< removes the socket
     Function(const Function&) = delete;
     Function& operator=(const Function&) = delete;

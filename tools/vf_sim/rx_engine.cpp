@@ -49,19 +49,19 @@ void write_back(RxDescriptor& slot, RxInfo info, RxDone done) {
 
 }  // namespace
 
-RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& frame, std::optional<Rss::Hash> hash,
-                      bool loopback, bool hide_tag) noexcept {
+RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& frame, const RxWrite& write) noexcept {
     const auto buffers = queue.get<VFSRRCTL>();
     const std::size_t buffer_bytes = std::min(buffers.get(VFSRRCTL::packet_buffer_kib), 16u) * 1024;
     if (buffer_bytes == 0 || buffers.get(VFSRRCTL::descriptor_type) != VFSRRCTL::advanced_one_buffer)
         return RxOutcome::no_descriptor;
 
     Pieces data{frame.bytes, {}};
-    RxDone last = RxDone{}.with(RxDone::done, 1).with(RxDone::end_of_packet, 1).with(RxDone::loopback, loopback);
+    RxDone last = write.verdict.with(RxDone::done, 1).with(RxDone::end_of_packet, 1);
     const bool strip = queue.get<VFRXDCTL>().get(VFRXDCTL::strip_vlan) != 0;
-    if (frame.tagged && (strip || hide_tag))
+    if (frame.tagged && (strip || write.hide_tag))
         data = {frame.bytes.first(tag_at), frame.bytes.subspan(tag_at + tag_bytes)};
-    if (frame.tagged && !hide_tag) last = last.with(RxDone::vlan, 1).with(RxDone::vlan_tag, strip ? frame.tag : 0);
+    if (frame.tagged && !write.hide_tag)
+        last = last.with(RxDone::vlan, 1).with(RxDone::vlan_tag, strip ? frame.tag : 0);
 
     const std::size_t needed = (data.size() + buffer_bytes - 1) / buffer_bytes;
     if (needed > most_buffers) return RxOutcome::too_long;
@@ -84,7 +84,7 @@ RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& fr
         if (!data.write(memory, addresses[i], bytes)) return RxOutcome::dma_fault;
         const bool is_last = i + 1 == needed;
         const RxDone done = (is_last ? last : RxDone{}.with(RxDone::done, 1)).with(RxDone::length_bytes, bytes);
-        write_back(*slots[i], is_last ? describe(frame, hash) : RxInfo{}, done);
+        write_back(*slots[i], is_last ? describe(frame, write.hash) : RxInfo{}, done);
     }
     queue.set_head((queue.head() + static_cast<std::uint32_t>(needed)) % queue.slots());
     return RxOutcome::delivered;

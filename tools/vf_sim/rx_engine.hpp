@@ -16,10 +16,12 @@ namespace vitrine::vf_sim {
 ///
 /// A frame gets all of its buffers or none. MISSING: what silicon does when the ring runs dry inside a frame.
 /// What is posted in the second word is ignored: Linux leaves old status there.
-/// MODEL: one-buffer descriptors only (header split is withdrawn on the 82599); no checksum verdicts (IPCS, L4CS and
-/// their errors stay 0); a descriptor is written back at once.
-/// `loopback`: it came from another function of the port. `hide_tag`: the tag is the PF's and leaves without a trace.
-RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& frame, std::optional<Rss::Hash> hash,
-                      bool loopback, bool hide_tag) noexcept;
+/// MODEL: one-buffer descriptors only (header split is withdrawn on the 82599); a descriptor is written back at once.
+struct RxWrite {
+    std::optional<Rss::Hash> hash;
+    driver::RxDone verdict{};  ///< bits of the checksums, and of where the frame comes from
+    bool hide_tag = false;     ///< the tag is the PF's and leaves without a trace
+};
+RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& frame, const RxWrite& write) noexcept;
 
 }  // namespace vitrine::vf_sim

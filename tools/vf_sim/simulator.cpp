@@ -38,13 +38,15 @@ Simulator::Simulator(const Options& options) : options_(options), wire_(make_wir
         throw std::invalid_argument("--socket: 1 to " + std::to_string(Switch::most_functions) + " paths");
     if (!options.addresses.empty() && options.addresses.size() != count)
         throw std::invalid_argument("--mac: as many addresses as sockets, or one");
+    const auto port = std::make_shared<Port>();
     for (std::size_t i = 0; i < count; ++i) {
         Policy policy = options.policy;
         if (!options.addresses.empty())
             policy.mac = options.addresses[i];
         else if (policy.mac)
             policy.mac = counted_on(*policy.mac, i);
-        functions_.push_back(std::make_unique<Function>(options.socket_paths[i], policy, options.offer_doorbells));
+        functions_.push_back(
+            std::make_unique<Function>(options.socket_paths[i], policy, options.offer_doorbells, port));
         switch_.add(functions_.back()->vf().pf());
     }
     outcomes_.resize(count);

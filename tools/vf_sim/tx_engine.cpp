@@ -28,70 +28,111 @@ void TxEngine::halt(std::uint64_t& reason) noexcept {
 void TxEngine::enable() noexcept {
     halted_ = false;
     contexts_ = {};
+    rest_ = 0;
 }
 
-TxEngine::Chain TxEngine::gather(std::uint32_t owned) noexcept {
-    Chain chain;
+bool TxEngine::gather(std::uint32_t owned) noexcept {
+    chain_.count = 0;
     // 7.2.1.1: a frame has at most 40 - WTHRESH - 2 descriptors.
     const std::uint32_t threshold = queue_.get<VFTXDCTL>().get(VFTXDCTL::write_back_threshold);
     const std::size_t limit = hardware_descriptors - 2 - std::min(threshold, 37u);
-    while (chain.count < owned) {
-        if (chain.count == limit) {
+    while (chain_.count < owned) {
+        if (chain_.count == limit) {
             halt(counters_.halted_chain);
-            return chain;
+            return false;
         }
-        TxDescriptor& descriptor = chain.descriptors[chain.count];
-        if (!load((queue_.head() + static_cast<std::uint32_t>(chain.count)) % queue_.slots(), descriptor)) return chain;
+        TxDescriptor& descriptor = chain_.descriptors[chain_.count];
+        if (!load((queue_.head() + static_cast<std::uint32_t>(chain_.count)) % queue_.slots(), descriptor))
+            return false;
         const TxData data{{descriptor.high}};
         if (data.get(TxData::advanced) == 0 || data.get(TxData::type) != TxData::data_type) {
             halt(counters_.halted_descriptor);
-            return chain;
-        }
-        ++chain.count;
-        if (data.get(TxData::end_of_packet) != 0) {
-            chain.complete = true;
-            return chain;
-        }
-    }
-    return chain;  // the rest has not been posted yet
-}
-
-bool TxEngine::copy_data(const Chain& chain) noexcept {
-    length_ = 0;
-    for (std::size_t i = 0; i < chain.count; ++i) {
-        const std::size_t bytes = TxData{{chain.descriptors[i].high}}.get(TxData::buffer_bytes);
-        if (bytes > most_frame_bytes - length_) {
-            halt(counters_.halted_length);
             return false;
         }
-        if (bytes > 0 && !memory_.read({chain.descriptors[i].low}, std::span(frame_).subspan(length_, bytes))) {
+        ++chain_.count;
+        if (data.get(TxData::end_of_packet) != 0) return true;
+    }
+    return false;  // the rest has not been posted yet
+}
+
+bool TxEngine::accept(const TxData& first) noexcept {
+    total_ = 0;
+    for (const TxDescriptor& descriptor : std::span(chain_.descriptors).first(chain_.count)) {
+        const std::size_t bytes = TxData{{descriptor.high}}.get(TxData::buffer_bytes);
+        total_ += bytes;
+        if (bytes > 0 && !memory_.check({descriptor.low}, bytes, DmaMap::Access::read)) {
             halt(counters_.halted_dma);
             return false;
         }
-        length_ += bytes;
     }
-    return true;
+    TxDescriptor context = contexts_[first.get(TxData::context) & 1];
+    offload_ = Offload(context, first);
+    if (!offload_.segment || !offload_.can_segment()) {
+        if (total_ > most_frame_bytes) halt(counters_.halted_length);
+        return !halted_;
+    }
+    const std::size_t header = offload_.header_bytes();
+    if (total_ <= header || first.get(TxData::payload_bytes) != total_ - header ||
+        header + offload_.segment_bytes > most_frame_bytes)
+        halt(counters_.halted_length);
+    return !halted_;
 }
 
-bool TxEngine::finish(TxData first) noexcept {
+bool TxEngine::read(std::size_t offset, std::span<std::byte> to) noexcept {
+    for (const TxDescriptor& descriptor : std::span(chain_.descriptors).first(chain_.count)) {
+        const std::size_t there = TxData{{descriptor.high}}.get(TxData::buffer_bytes);
+        const std::size_t bytes = offset < there ? std::min(there - offset, to.size()) : 0;
+        if (bytes > 0 && !memory_.read(mem::Iova{descriptor.low} + offset, to.first(bytes))) {
+            halt(counters_.halted_dma);  // it was there when the frame was taken
+            return false;
+        }
+        to = to.subspan(bytes);
+        offset -= std::min(offset, there);
+    }
+    return to.empty();
+}
+
+bool TxEngine::read_whole() noexcept {
     const auto refuse = [](std::uint64_t& reason) {
         ++reason;
         return false;
     };
-    if (length_ < least_frame_bytes) return refuse(counters_.too_short);
-    if (first.get(TxData::insert_crc) == 0) return refuse(counters_.no_crc);
-    if ((first.get(TxData::segment) | first.get(TxData::ip_checksum) | first.get(TxData::l4_checksum)) != 0)
-        return refuse(counters_.offload_refused);
-    if (first.get(TxData::insert_vlan) != 0) {
-        const TxDescriptor& context = contexts_[first.get(TxData::context) & 1];
-        insert_tag(static_cast<std::uint16_t>(TxContextHeaders{{context.low}}.get(TxContextHeaders::vlan_tag)));
+    rest_ = 0;
+    length_ = total_;
+    if (total_ < least_frame_bytes) return refuse(counters_.too_short);
+    if (TxData{{chain_.descriptors[0].high}}.get(TxData::insert_crc) == 0) return refuse(counters_.no_crc);
+    if (offload_.segment) return refuse(counters_.offload_refused);
+    if (!read(0, std::span(frame_).first(length_))) return false;
+    return offload_.insert_checksums(std::span(frame_).first(length_)) || refuse(counters_.offload_refused);
+}
+
+// The headers are read anew for each segment, as the hardware does.
+bool TxEngine::read_segment() noexcept {
+    const std::size_t header = offload_.header_bytes(), bytes = std::min(offload_.segment_bytes, rest_);
+    length_ = header + bytes;
+    const auto frame = std::span(frame_).first(length_);
+    if (!read(0, frame.first(header)) || !read(total_ - rest_, frame.subspan(header))) {
+        rest_ = 0;
+        return false;
     }
+    rest_ -= bytes;
+    return offload_.finish_segment(frame, segments_++, rest_ == 0);
+}
+
+TxEngine::Frame TxEngine::next_piece() noexcept {
+    Frame frame{.bytes = {}, .taken = true};
+    const TxData first{{chain_.descriptors[0].high}};
+    const bool good = rest_ > 0 ? read_segment() : read_whole();
+    frame.report =
+        rest_ == 0 && !halted_ && TxData{{chain_.descriptors[chain_.count - 1].high}}.get(TxData::report_status) != 0;
+    if (!good) return frame;
+    if (first.get(TxData::insert_vlan) != 0) insert_tag(offload_.vlan_tag);
     if (length_ < padded_frame_bytes) {
-        std::fill(frame_.begin() + static_cast<std::ptrdiff_t>(length_), frame_.begin() + padded_frame_bytes,
-                  std::byte{0});
+        std::fill_n(frame_.begin() + static_cast<std::ptrdiff_t>(length_), padded_frame_bytes - length_, std::byte{0});
         length_ = padded_frame_bytes;
     }
-    return true;
+    frame.bytes = std::span(frame_).first(length_);
+    return frame;
 }
 
 std::span<const std::byte> TxEngine::insert_tag(std::uint16_t tag) noexcept {
@@ -106,7 +147,9 @@ std::span<const std::byte> TxEngine::insert_tag(std::uint16_t tag) noexcept {
 }
 
 TxEngine::Frame TxEngine::take() noexcept {
-    const std::uint32_t owned = halted_ ? 0 : queue_.owned();
+    if (halted_) return {};
+    if (rest_ > 0) return next_piece();
+    const std::uint32_t owned = queue_.owned();
     if (owned == 0) return {};
     TxDescriptor first;
     if (!load(queue_.head(), first)) return {};
@@ -116,15 +159,14 @@ TxEngine::Frame TxEngine::take() noexcept {
         queue_.set_head((queue_.head() + 1) % queue_.slots());
         return {.bytes = {}, .taken = true};
     }
-    const Chain chain = gather(owned);
-    if (!chain.complete || !copy_data(chain)) return {};
+    if (!gather(owned) || !accept(TxData{{chain_.descriptors[0].high}})) return {};
 
-    report_slot_ = (queue_.head() + static_cast<std::uint32_t>(chain.count) - 1) % queue_.slots();
+    report_slot_ = (queue_.head() + static_cast<std::uint32_t>(chain_.count) - 1) % queue_.slots();
     queue_.set_head((report_slot_ + 1) % queue_.slots());
-    Frame frame{.bytes = {}, .taken = true};
-    frame.report = TxData{{chain.descriptors[chain.count - 1].high}}.get(TxData::report_status) != 0;
-    if (finish(TxData{{chain.descriptors[0].high}})) frame.bytes = std::span(frame_).first(length_);
-    return frame;
+    const bool segmented = offload_.segment && offload_.can_segment();
+    rest_ = segmented ? total_ - offload_.header_bytes() : 0;
+    segments_ = 0;
+    return next_piece();
 }
 
 void TxEngine::complete(const Frame& frame) noexcept {

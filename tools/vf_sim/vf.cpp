@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "tools/vf_sim/checksums.hpp"
 #include "tools/vf_sim/rx_engine.hpp"
 
 namespace vitrine::vf_sim {
@@ -238,8 +239,11 @@ RxOutcome Vf::receive(std::span<const std::byte> bytes, Origin origin) noexcept 
     if (limited && bytes.size() - (stripped ? tag_bytes : 0) > control.get(VFRXDCTL::longest_frame_bytes))
         return RxOutcome::too_long;
 
-    const RxOutcome outcome =
-        write_frame(queue, memory_, frame, hash, origin == Origin::function, pf_.policy().port_vlan != 0);
+    const RxWrite write{
+        .hash = hash,
+        .verdict = checksum_verdict(frame, pf_.policy().part).with(RxDone::loopback, origin == Origin::function),
+        .hide_tag = pf_.policy().port_vlan != 0};
+    const RxOutcome outcome = write_frame(queue, memory_, frame, write);
     if (outcome == RxOutcome::delivered) {
         const auto destination = frame.destination();
         const bool broadcast = std::ranges::all_of(destination, [](std::uint8_t byte) { return byte == 0xff; });
