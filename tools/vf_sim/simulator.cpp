@@ -56,9 +56,10 @@ Simulator::Simulator(const Options& options) : options_(options), wire_(make_wir
 }
 
 void Simulator::run(const std::atomic<bool>& stop) {
-    // Sockets cost a system call: under load they are looked at every few turns, unless doorbells come through them.
-    const unsigned turns_between = options_.offer_doorbells ? 8 : 1;
-    for (unsigned turn = 0; !stop.load(std::memory_order_relaxed); ++turn) {
+    // Sockets cost a system call: under load they are looked at this often, unless doorbells come through them.
+    const std::chrono::nanoseconds between_looks = options_.offer_doorbells ? 50us : 0us;
+    Time last_look{};
+    while (!stop.load(std::memory_order_relaxed)) {
         const Time start = now();
         bool worked = move_frames(start);
         script_.run(start, [this](const std::string& line) { return command(line); });
@@ -69,7 +70,10 @@ void Simulator::run(const std::atomic<bool>& stop) {
         if (watchdog_.expired(start, functions_.front()->vf().link_up(), stuck))
             for (const auto& function : functions_) function->vf().reset_pf(PortWatchdog::reset_length);
         const auto wait = sleep_time(start, worked);
-        if (wait > 0ns || turn % turns_between == 0) worked = serve_sockets(wait);
+        if (wait > 0ns || start - last_look >= between_looks) {
+            worked |= serve_sockets(wait);
+            last_look = start;
+        }
         if (worked) idle_.pause(now(), true);
     }
     for (const auto& function : functions_) function->drop_client();
