@@ -60,6 +60,21 @@ install_programs() {
     apt_get install --yes --no-install-recommends --target-release "$suite-backports" "${backports_packages[@]}"
 }
 
+# DPDK opens every driver of its directory when it starts, which takes a guest a minute; testpmd is linked with most of
+# them, too. So the loader finds all of them elsewhere, and the directory has only the wanted ones.
+choose_drivers() {
+    local libraries=$root/usr/lib/x86_64-linux-gnu drivers name
+    drivers=$(echo "$libraries"/dpdk/pmds-*)
+    mv "$drivers" "$libraries/dpdk/all"
+    find "$libraries" -maxdepth 1 -xtype l -name 'librte_*' -delete
+    echo "${libraries#"$root"}/dpdk/all" >"$root/etc/ld.so.conf.d/dpdk.conf"
+    in_root ldconfig
+    mkdir "$drivers"
+    for name in bus_pci bus_vdev mempool_ring net_ixgbe net_null net_tap net_vhost net_virtio; do
+        ln -s "../all/librte_$name.so" "$drivers"
+    done
+}
+
 # make_kernel SUITE NAME: the suite's current kernel, unpacked and not installed. It may be split over several packages.
 make_kernel() {
     local from=$1 name=$2 packages release
@@ -89,6 +104,7 @@ tidy() {
 
 make_base
 install_programs
+choose_drivers
 make_kernel "$suite" kernel-6.12
 make_kernel "$suite-backports" kernel-backports
 tidy
