@@ -24,6 +24,8 @@ enum class MessageType : std::uint16_t {
     get_rss_table = 0x0a,      ///< API 1.2
     get_rss_key = 0x0b,        ///< API 1.2
     update_receive_mode = 0x0c,  ///< 2 words; API 1.2: ReceiveMode in word 1. The reply holds the mode granted
+    add_ipsec = 0x0d,            ///< 16 words; API 1.4
+    delete_ipsec = 0x0e,         ///< 2 words; API 1.4
     get_link_state = 0x10,       ///< 2 words; API 1.2. Reply: word 1 is 0 when the administrator disabled the link
     pf_control = 0x0100,         ///< from the PF, 1 word: without clear_to_send it wants the VF to reset
 };
@@ -42,7 +44,7 @@ constexpr MessageHead head_of(MessageType type, std::uint32_t info = 0) {
 }
 
 /// Versions as they travel: the order of values is that of history, not of numbers.
-enum class MailboxApi : std::uint32_t { v1_0 = 0, v1_1 = 2, v1_2 = 3, v1_3 = 4 };
+enum class MailboxApi : std::uint32_t { v1_0 = 0, v1_1 = 2, v1_2 = 3, v1_3 = 4, v1_4 = 5 };
 
 constexpr const char* text_of(MailboxApi api) {
     switch (api) {
@@ -54,6 +56,8 @@ constexpr const char* text_of(MailboxApi api) {
             return "1.2";
         case MailboxApi::v1_3:
             return "1.3";
+        case MailboxApi::v1_4:
+            return "1.4";
     }
     return "?";
 }

@@ -102,7 +102,8 @@ TEST_CASE("an answer keeps the type and MSGINFO and stays in memory; unknown typ
 }
 
 TEST_CASE("versions above the ceiling and those that never were are refused") {
-    for (const auto ceiling : {MailboxApi::v1_0, MailboxApi::v1_1, MailboxApi::v1_2, MailboxApi::v1_3}) {
+    for (const auto ceiling :
+         {MailboxApi::v1_0, MailboxApi::v1_1, MailboxApi::v1_2, MailboxApi::v1_3, MailboxApi::v1_4}) {
         Policy policy;
         policy.api_ceiling = ceiling;
         VfBench bench(policy);
@@ -232,6 +233,19 @@ TEST_CASE("VLANs: only those allowed; removing VLAN 0 succeeds and does nothing"
     CHECK_FALSE(bench.vf.pf().filter().in_vlan(8));
     bench.reset();
     CHECK_FALSE(bench.vf.pf().filter().in_vlan(7));
+}
+
+TEST_CASE("IPsec is refused as by a PF that has it off: a negative word 1, which Linux takes for the reason") {
+    Policy policy;
+    policy.api_ceiling = MailboxApi::v1_4;
+    policy.trusted = true;
+    VfBench bench(policy);
+    bench.reset(MailboxApi::v1_4);
+    CHECK(bench.vf.pf().api() == MailboxApi::v1_4);
+    const auto answer = bench.ask(MessageType::add_ipsec, 0x1234);
+    CHECK(answer[0] == head(MessageType::add_ipsec, failure | clear_to_send));
+    CHECK(static_cast<std::int32_t>(answer[1]) < 0);
+    CHECK(bench.ask(MessageType::delete_ipsec)[0] == head(MessageType::delete_ipsec, failure | clear_to_send));
 }
 
 TEST_CASE("RSS table and key are told when the PF permits, and never by an X550") {

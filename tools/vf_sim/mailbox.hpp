@@ -35,6 +35,7 @@ public:
     void clear_words() { words_ = {}; }
     void begin_pf_reset();
     void end_pf_reset();
+    bool vf_owns() const { return vf_owns_; }
     bool pf_in_reset() const { return in_reset_; }
     /// Function-level reset: all but RSTI.
     void reset();

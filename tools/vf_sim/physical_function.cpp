@@ -1,6 +1,7 @@
 #include "tools/vf_sim/physical_function.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 namespace vitrine::vf_sim {
@@ -47,7 +48,7 @@ PhysicalFunction::PhysicalFunction(const Policy& policy, std::shared_ptr<Port> p
 }
 
 void PhysicalFunction::forget_vf() {
-    clear_to_send_ = started_ = receive_allowed_ = false;
+    clear_to_send_ = started_ = receive_allowed_ = longest_frame_told_ = false;
     api_ = MailboxApi::v1_0;
     filter_.reset();
 }
@@ -126,6 +127,9 @@ bool PhysicalFunction::handle(MailboxWords& message) {
             if (api_ < MailboxApi::v1_2) return false;
             message[1] = policy_.link_state != LinkState::disabled;
             return true;
+        case MessageType::add_ipsec:
+            message[1] = static_cast<std::uint32_t>(-EACCES);  // LINUX: a PF whose administrator did not allow IPsec
+            return false;
         default:
             return false;
     }
@@ -165,6 +169,7 @@ bool PhysicalFunction::set_longest_frame(std::uint32_t bytes) {
         receive_allowed_ = jumbo_pair || (!jumbo() && bytes <= standard_frame);
         if (!receive_allowed_) return false;
     }
+    longest_frame_told_ = true;
     port_->longest_frame_bytes = std::max(port_->longest_frame_bytes, bytes);  // one for the port; never lowered
     return true;
 }
@@ -184,7 +189,7 @@ bool PhysicalFunction::set_further_address(const MailboxWords& message) {
 bool PhysicalFunction::negotiate(std::uint32_t version) {
     const bool known = version == static_cast<std::uint32_t>(MailboxApi::v1_0) ||
                        (version >= static_cast<std::uint32_t>(MailboxApi::v1_1) &&
-                        version <= static_cast<std::uint32_t>(MailboxApi::v1_3));
+                        version <= static_cast<std::uint32_t>(MailboxApi::v1_4));
     if (!known || version > static_cast<std::uint32_t>(policy_.api_ceiling)) return false;
     api_ = static_cast<MailboxApi>(version);
     return true;

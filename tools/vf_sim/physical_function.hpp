@@ -17,8 +17,8 @@ struct Port {
     std::uint32_t longest_frame_bytes = 0;
 };
 
-/// The PF driver's side of the mailbox, for one VF: answers as the Linux ixgbe PF does (API 1.0 to 1.3), and keeps what
-/// the VF obtained.
+/// The PF driver's side of the mailbox, for one VF: answers as the Linux ixgbe PF does (API 1.0 to 1.4, IPsec off), and
+/// keeps what the VF obtained.
 class PhysicalFunction {
 public:
     PhysicalFunction(const Policy& policy, std::shared_ptr<Port> port);
@@ -45,6 +45,8 @@ public:
     const ReceiveFilter& filter() const { return filter_; }
     EthernetAddress address() const { return address_; }  ///< of the VF; zero before it has one
     driver::MailboxApi api() const { return api_; }
+    bool started() const { return started_; }  ///< RESET was answered
+    bool longest_frame_told() const { return longest_frame_told_; }
     bool spoof_check() const { return spoof_check_; }
     const Rss& rss() const { return rss_; }  ///< the port's, which the 82599 and the X540 use for VFs
     const Policy& policy() const { return policy_; }
@@ -71,6 +73,7 @@ private:
     bool clear_to_send_ = false;
     bool started_ = false;
     bool receive_allowed_ = false;
+    bool longest_frame_told_ = false;
     bool spoof_check_;
     std::shared_ptr<Port> port_;
 };
