@@ -123,4 +123,49 @@ TEST_CASE("a masked vector keeps its message pending, as does one without an eve
     CHECK(bench.interrupts.pending() == 0);
 }
 
+TEST_CASE("82599 data sheet, 8.3: VFPBACL clears pending bits, so that the message is not sent; its cause stays") {
+    InterruptBench bench;
+    bench.interrupts.store(VTEIMS::at(), 3);
+    bench.interrupts.set_masked(0, true);
+    bench.interrupts.set_masked(1, true);
+    bench.interrupts.raise_rx(0);
+    bench.interrupts.raise_rx(1);
+    CHECK(bench.interrupts.pending() == 3);
+    bench.interrupts.store(VFPBACL::at(), 1);
+    CHECK(bench.interrupts.pending() == 2);
+    bench.interrupts.set_masked(0, false);
+    bench.interrupts.set_masked(1, false);
+    CHECK_FALSE(bench.fired(0));
+    CHECK(bench.fired(1));
+    CHECK(bench.get(VTEICR::at()) == 3);
+}
+
+TEST_CASE("82599 data sheet, 7.3: vector 2 has no throttle, and software causes auto-mask like any other") {
+    InterruptBench bench;
+    bench.interrupts.store(VTEITR::at(0), 100u << 3);
+    bench.interrupts.store(VTEITR::at(1), 100u << 3);
+    bench.interrupts.store(VTEIAC::at(), 7);
+    bench.interrupts.store(VTEIAM::at(), 7);
+    for (int round = 0; round < 3; ++round) {
+        bench.interrupts.store(VTEIMS::at(), 7);
+        bench.interrupts.store(VTEICS::at(), 7);
+        CHECK(bench.fired(2));
+        CHECK(bench.fired(0) == (round == 0));
+    }
+    CHECK(bench.get(VTEIMS::at()) == 3);  // 0 and 1 still wait for their interval
+}
+
+TEST_CASE("82599 data sheet, 4.2: a reset of the VF clears causes, masks, routes and throttles") {
+    InterruptBench bench;
+    for (const std::uint32_t offset : {VTEIMS::at(), VTEIAC::at(), VTEIAM::at(), VTEITR::at(0), VTEICS::at()})
+        bench.interrupts.store(offset, 0xff);
+    bench.interrupts.reset_registers();
+    for (const std::uint32_t offset :
+         {VTEICR::at(), VTEIMS::at(), VTEIAC::at(), VTEIAM::at(), VTEITR::at(0), VTIVAR::at(0), VTIVAR_MISC::at()})
+        CHECK(bench.get(offset) == 0);
+    bench.interrupts.store(VTEIMS::at(), 7);
+    bench.interrupts.raise_rx(0);
+    CHECK_FALSE(bench.fired(0));
+}
+
 }  // namespace vitrine::sim_test

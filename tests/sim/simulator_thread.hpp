@@ -44,12 +44,14 @@ bool eventually(Condition condition, std::chrono::seconds limit = std::chrono::s
 
 inline constexpr mem::EthernetAddress vf_address{0x02, 0x56, 0x46, 0x00, 0x00, 0x01};
 
-/// The whole simulator in a thread, asked through its control socket as an operator would.
+/// The whole simulator in a thread, asked through its control socket as an operator would. With trapped doorbells it is
+/// strict, and must not have seen a broken rule when it ends.
 class SimulatorThread {
 public:
     explicit SimulatorThread(const std::string& wire, bool mapped_doorbells = true, vf_sim::Policy policy = {},
                              std::size_t functions = 1) {
         if (!policy.mac) policy.mac = vf_address;
+        policy.strict = !mapped_doorbells;
         std::vector<std::string> sockets;
         for (std::size_t function = 0; function < functions; ++function) sockets.push_back(socket_path(function));
         simulator_.emplace(vf_sim::Options{.socket_paths = sockets,
@@ -78,16 +80,27 @@ public:
         return nlohmann::json::parse(reply);
     }
     nlohmann::json status() { return command("status"); }
+    /// A test whose driver breaks rules on purpose.
+    void allow_violations() { violations_allowed_ = true; }
     /// As a crash would, seen from the client.
     void end() {
         if (!thread_.joinable()) return;
         stop_ = true;
         thread_.join();
+        check_violations(simulator_->status());
         simulator_.reset();
     }
 
 private:
+    void check_violations(const nlohmann::json& status) const {
+        if (violations_allowed_) return;
+        if (status.contains("violations")) CHECK(status["violations"] == nlohmann::json::object());
+        for (const auto& function : status.value("vfs", nlohmann::json::array()))
+            if (function.contains("violations")) CHECK(function["violations"] == nlohmann::json::object());
+    }
+
     ScratchDirectory directory_;
+    bool violations_allowed_ = false;
     std::optional<vf_sim::Simulator> simulator_;
     std::atomic<bool> stop_{false};
     std::thread thread_;

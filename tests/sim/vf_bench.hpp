@@ -90,6 +90,7 @@ struct VfBench {
         put(VFRDBAH{}, queue);
         put(VFRDLEN{{slots * sizeof(RxDescriptor)}}, queue);
         put(VFRDH{}, queue);
+        put(VFRDT{}, queue);
         put(VFSRRCTL{}
                 .with(VFSRRCTL::packet_buffer_kib, buffer_kib)
                 .with(VFSRRCTL::descriptor_type, VFSRRCTL::advanced_one_buffer),
@@ -108,6 +109,8 @@ struct VfBench {
         put(VFTDBAH{}, 0u);
         put(VFTDLEN{{slots * sizeof(TxDescriptor)}}, 0u);
         put(VFTDH{}, 0u);
+        put(VFTDT{}, 0u);
+        put(VFTDWBAL{}, 0u);
         put(VFTXDCTL{}.with(VFTXDCTL::enable, 1), 0u);
     }
     static driver::TxData data(std::uint64_t bytes) {

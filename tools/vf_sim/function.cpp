@@ -40,6 +40,14 @@ nlohmann::json describe_drops(const RxCounters& counters) {
     return drops;
 }
 
+/// Those that were broken, with their counts.
+nlohmann::json describe_rules(const Rules::Counts& counts) {
+    nlohmann::json rules = nlohmann::json::object();
+    for (std::size_t i = 0; i < counts.size(); ++i)
+        if (counts[i] != 0) rules[rule_texts[i].name] = counts[i];
+    return rules;
+}
+
 }  // namespace
 
 Function::Function(std::string socket_path, const Policy& policy, bool offer_doorbells, std::shared_ptr<Port> port)
@@ -78,6 +86,8 @@ bool Function::serve_messages() {
                 ++broken_sessions_;
                 return false;
             }
+            // Rules about time want the time of each message.
+            if (vf_.rules().strict()) vf_.advance(std::chrono::steady_clock::now());
             const auto reply = client_->session.handle(header, payload, std::move(descriptors));
             if (!reply) {
                 ++malformed_[reply.error()];
@@ -127,6 +137,9 @@ void Function::report(nlohmann::json& status) const {
                         {"dma_null_address", faults.null_address},
                         {"dma_memory_lost", vf_.memory().lost()},
                         {"mailbox_lost", vf_.messages_lost()}};
+    const Rules& rules = vf_.rules();
+    if (vf_.pf().policy().strict) status["violations"] = describe_rules(rules.violations());
+    if (vf_.pf().policy().mdd) status["mdd"] = describe_rules(rules.stops());
     status["sessions"] = {
         {"accepted", sessions_}, {"broken", broken_sessions_}, {"malformed", nlohmann::json::object()}};
     for (const auto& [reason, count] : malformed_) status["sessions"]["malformed"][name_of(reason)] = count;

@@ -113,6 +113,9 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"adaptive", "busy"}))
         ->option_text("adaptive|busy");
 
+    app.add_flag("--strict", options.policy.strict,
+                 "count every rule of docs/vf_sim.md that the driver breaks; needs --doorbells trap");
+
     auto* pf = app.add_option_group("PF", "what the administrator of the physical function decided");
     pf->add_option(
           "--mac", macs,
@@ -130,8 +133,9 @@ int main(int argc, char** argv) {
         ->transform(CLI::CheckedTransformer(std::map<std::string, MailboxApi>{{"1.0", MailboxApi::v1_0},
                                                                               {"1.1", MailboxApi::v1_1},
                                                                               {"1.2", MailboxApi::v1_2},
-                                                                              {"1.3", MailboxApi::v1_3}}))
-        ->option_text("1.0|1.1|1.2|1.3");
+                                                                              {"1.3", MailboxApi::v1_3},
+                                                                              {"1.4", MailboxApi::v1_4}}))
+        ->option_text("1.0|1.1|1.2|1.3|1.4");
     pf->add_option("--vlans", vlans, "VLANs that the VF may join (default any)")->option_text("any|none|LIST");
     pf->add_flag("--trust", options.policy.trusted, "the VF may change its address and ask for all multicast");
     pf->add_flag("--pf-promiscuous", options.policy.promiscuous,
@@ -139,6 +143,8 @@ int main(int argc, char** argv) {
     pf->add_option("--spoof-check", spoof_check, "drop what the VF sends from other addresses or VLANs (default on)")
         ->check(CLI::IsMember({"on", "off"}))
         ->option_text("on|off");
+    pf->add_flag("--mdd", options.policy.mdd,
+                 "malicious-driver detection, which the x550 has: a queue stops for what it finds");
     pf->add_option("--multicast-filter", options.policy.multicast_filter_type,
                    "which address bits are hashed (default 0)")
         ->check(CLI::Range(0, 3))

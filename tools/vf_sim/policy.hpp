@@ -32,6 +32,8 @@ struct Policy {
     unsigned queues = 1;  ///< what GET_QUEUES grants: 1, 2, 4 or 8
     driver::MailboxApi api_ceiling = driver::MailboxApi::v1_3;
     unsigned multicast_filter_type = 0;
+    bool strict = false;              ///< count every broken rule of rules.hpp; wants trapped doorbells
+    bool mdd = false;                 ///< malicious-driver detection, which the X550 has
     VlanSet vlans = VlanSet{}.set();  ///< those that the VF may join
 };
 

@@ -43,10 +43,12 @@ void QueueRegisters::store(std::uint32_t offset, std::uint32_t value, bool usabl
 
 void QueueRegisters::disable() noexcept {
     words_[control_word] &= ~enable_bit;
+    blocked_ = false;
 }
 
 void QueueRegisters::reset() noexcept {
     words_ = {};
+    blocked_ = false;
     words_[dca_word] = direction_ == Direction::receive ? power_on_dca_rx : power_on_dca_tx;
     if (direction_ == Direction::receive) words_[srrctl_word] = power_on_srrctl.raw;
     std::atomic_ref(tail_).store(0, std::memory_order_relaxed);
@@ -54,7 +56,7 @@ void QueueRegisters::reset() noexcept {
 
 std::uint32_t QueueRegisters::owned() const noexcept {
     const std::uint32_t size = slots(), first = head(), end = tail();
-    if (first >= size || end >= size) return 0;
+    if (first >= size || end >= size || blocked_) return 0;
     return end >= first ? end - first : end + size - first;
 }
 

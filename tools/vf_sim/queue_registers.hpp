@@ -28,6 +28,10 @@ public:
     /// `usable` false: a queue that the VF does not have; it keeps what is written but never becomes enabled.
     void store(std::uint32_t offset, std::uint32_t value, bool usable) noexcept;
     void disable() noexcept;
+    /// Malicious-driver detection: enabled as before, but nothing moves. MODEL: until the VF is reset; silicon waits
+    /// for its PF.
+    void block() noexcept { blocked_ = true; }
+    bool blocked() const noexcept { return blocked_; }
     void reset() noexcept;  ///< to the values after a PF reset
 
     template <class R>
@@ -41,7 +45,7 @@ public:
     void set_head(std::uint32_t head) noexcept { words_[head_word] = head; }
     /// Read once; whatever the client last wrote.
     std::uint32_t tail() const noexcept { return std::atomic_ref(tail_).load(std::memory_order_acquire) & 0xffff; }
-    /// How many slots the hardware owns: [head, tail). 0 too when head or tail is not in the ring.
+    /// How many slots the hardware owns: [head, tail). 0 too when head or tail is not in the ring, or when blocked.
     std::uint32_t owned() const noexcept;
     mem::Iova slot(std::uint32_t index) const noexcept {
         return base() + std::uint64_t{index} * sizeof(driver::RxDescriptor);
@@ -53,6 +57,7 @@ private:
     Direction direction_;
     std::uint32_t& tail_;
     std::array<std::uint32_t, 16> words_{};
+    bool blocked_ = false;
 };
 
 }  // namespace vitrine::vf_sim

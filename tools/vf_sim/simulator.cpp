@@ -38,6 +38,8 @@ Simulator::Simulator(const Options& options) : options_(options), wire_(make_wir
         throw std::invalid_argument("--socket: 1 to " + std::to_string(Switch::most_functions) + " paths");
     if (!options.addresses.empty() && options.addresses.size() != count)
         throw std::invalid_argument("--mac: as many addresses as sockets, or one");
+    if (options.policy.strict && options.offer_doorbells)
+        throw std::invalid_argument("--strict: needs --doorbells trap, or it would not see when a tail is written");
     const auto port = std::make_shared<Port>();
     for (std::size_t i = 0; i < count; ++i) {
         Policy policy = options.policy;

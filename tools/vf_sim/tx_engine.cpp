@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <utility>
+
+#include "tools/vf_sim/tx_rules.hpp"
 
 namespace vitrine::vf_sim {
 
@@ -11,6 +14,7 @@ using namespace driver;
 bool TxEngine::load(std::uint32_t index, TxDescriptor& descriptor) noexcept {
     std::byte* slot = memory_.at(queue_.slot(index), sizeof(TxDescriptor), DmaMap::Access::read);
     if (slot == nullptr) {
+        expect(false, Rule::bad_dma);
         halt(counters_.halted_dma);
         return false;
     }
@@ -25,9 +29,15 @@ void TxEngine::halt(std::uint64_t& reason) noexcept {
     halted_ = true;
 }
 
+void TxEngine::expect(bool kept, Rule rule) noexcept {
+    if (rules_.expect(kept, rule)) queue_.block();
+}
+
 void TxEngine::enable() noexcept {
     halted_ = false;
     contexts_ = {};
+    contexts_known_ = contexts_in_a_row_ = 0;
+    unfinished_at_ = no_tail;
     rest_ = 0;
 }
 
@@ -38,6 +48,7 @@ bool TxEngine::gather(std::uint32_t owned) noexcept {
     const std::size_t limit = hardware_descriptors - 2 - std::min(threshold, 37u);
     while (chain_.count < owned) {
         if (chain_.count == limit) {
+            expect(false, Rule::too_many_descriptors);
             halt(counters_.halted_chain);
             return false;
         }
@@ -46,12 +57,14 @@ bool TxEngine::gather(std::uint32_t owned) noexcept {
             return false;
         const TxData data{{descriptor.high}};
         if (data.get(TxData::advanced) == 0 || data.get(TxData::type) != TxData::data_type) {
+            expect(false, data.get(TxData::advanced) == 0 ? Rule::legacy_descriptor : Rule::descriptor_type);
             halt(counters_.halted_descriptor);
             return false;
         }
         ++chain_.count;
         if (data.get(TxData::end_of_packet) != 0) return true;
     }
+    if (std::exchange(unfinished_at_, queue_.tail()) != queue_.tail()) expect(false, Rule::tail_inside_frame);
     return false;  // the rest has not been posted yet
 }
 
@@ -61,12 +74,14 @@ bool TxEngine::accept(const TxData& first) noexcept {
         const std::size_t bytes = TxData{{descriptor.high}}.get(TxData::buffer_bytes);
         total_ += bytes;
         if (bytes > 0 && !memory_.check({descriptor.low}, bytes, DmaMap::Access::read)) {
+            expect(false, Rule::bad_dma);
             halt(counters_.halted_dma);
             return false;
         }
     }
-    TxDescriptor context = contexts_[first.get(TxData::context) & 1];
-    offload_ = Offload(context, first);
+    offload_ = Offload(contexts_[first.get(TxData::context) & 1], first);
+    if (rules_.active()) hold_against_rules(first);
+    if (queue_.blocked()) return false;
     if (!offload_.segment || !offload_.can_segment()) {
         if (total_ > most_frame_bytes) halt(counters_.halted_length);
         return !halted_;
@@ -83,7 +98,8 @@ bool TxEngine::read(std::size_t offset, std::span<std::byte> to) noexcept {
         const std::size_t there = TxData{{descriptor.high}}.get(TxData::buffer_bytes);
         const std::size_t bytes = offset < there ? std::min(there - offset, to.size()) : 0;
         if (bytes > 0 && !memory_.read(mem::Iova{descriptor.low} + offset, to.first(bytes))) {
-            halt(counters_.halted_dma);  // it was there when the frame was taken
+            expect(false, Rule::bad_dma);  // it was there when the frame was taken
+            halt(counters_.halted_dma);
             return false;
         }
         to = to.subspan(bytes);
@@ -146,8 +162,31 @@ std::span<const std::byte> TxEngine::insert_tag(std::uint16_t tag) noexcept {
     return std::span(frame_).first(length_);
 }
 
+void TxEngine::hold_against_rules(TxData first) noexcept {
+    std::array<std::byte, Offload::most_header_bytes> beginning;
+    const auto headers = std::span(beginning).first(std::min(total_, beginning.size()));
+    if (rules_.strict()) watch_.use(static_cast<std::uint32_t>(chain_.count));
+    if (!read(0, headers)) return;
+    const bool known = (contexts_known_ >> (first.get(TxData::context) & 1) & 1) != 0;
+    if (judge(rules_, {std::span(chain_.descriptors).first(chain_.count), offload_, known, total_, headers}))
+        queue_.block();
+}
+
+void TxEngine::take_context(const TxDescriptor& descriptor, std::uint32_t owned) noexcept {
+    const TxContext context{{descriptor.high}};
+    const TxData flags{{descriptor.high}};
+    const auto slot = static_cast<std::uint32_t>(context.get(TxContext::context));
+    if (rules_.strict()) watch_.use(1);
+    expect((flags.get(TxData::end_of_packet) | flags.get(TxData::report_status)) == 0, Rule::context_flags);
+    expect(owned > 1, Rule::context_before_tail);
+    expect(++contexts_in_a_row_ < 4, Rule::too_many_contexts);
+    contexts_[slot] = descriptor;
+    contexts_known_ |= 1u << slot;
+    queue_.set_head((queue_.head() + 1) % queue_.slots());
+}
+
 TxEngine::Frame TxEngine::take() noexcept {
-    if (halted_) return {};
+    if (halted_ || queue_.blocked()) return {};
     if (rest_ > 0) return next_piece();
     const std::uint32_t owned = queue_.owned();
     if (owned == 0) return {};
@@ -155,12 +194,12 @@ TxEngine::Frame TxEngine::take() noexcept {
     if (!load(queue_.head(), first)) return {};
     const TxContext context{{first.high}};
     if (context.get(TxContext::advanced) != 0 && context.get(TxContext::type) == TxContext::context_type) {
-        contexts_[context.get(TxContext::context)] = first;
-        queue_.set_head((queue_.head() + 1) % queue_.slots());
+        take_context(first, owned);
         return {.bytes = {}, .taken = true};
     }
     if (!gather(owned) || !accept(TxData{{chain_.descriptors[0].high}})) return {};
 
+    contexts_in_a_row_ = 0;
     report_slot_ = (queue_.head() + static_cast<std::uint32_t>(chain_.count) - 1) % queue_.slots();
     queue_.set_head((report_slot_ + 1) % queue_.slots());
     const bool segmented = offload_.segment && offload_.can_segment();
@@ -172,7 +211,10 @@ TxEngine::Frame TxEngine::take() noexcept {
 void TxEngine::complete(const Frame& frame) noexcept {
     if (!frame.report) return;
     std::byte* slot = memory_.at(queue_.slot(report_slot_), sizeof(TxDescriptor), DmaMap::Access::write);
-    if (slot == nullptr) return halt(counters_.halted_dma);
+    if (slot == nullptr) {
+        expect(false, Rule::bad_dma);
+        return halt(counters_.halted_dma);
+    }
     // All 16 bytes are written, of which one bit means something (7.2.3.3): the driver's own data is gone.
     auto* words = reinterpret_cast<std::uint64_t*>(slot);
     std::atomic_ref(words[0]).store(0, std::memory_order_relaxed);

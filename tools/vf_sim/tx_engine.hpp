@@ -10,6 +10,8 @@
 #include "tools/vf_sim/dma_map.hpp"
 #include "tools/vf_sim/offload.hpp"
 #include "tools/vf_sim/queue_registers.hpp"
+#include "tools/vf_sim/ring_watch.hpp"
+#include "tools/vf_sim/rules.hpp"
 
 namespace vitrine::vf_sim {
 
@@ -25,8 +27,8 @@ public:
     static constexpr std::size_t least_frame_bytes = 17;
     static constexpr std::size_t padded_frame_bytes = 60;
 
-    TxEngine(QueueRegisters& queue, DmaMap& memory, TxCounters& counters)
-        : queue_(queue), memory_(memory), counters_(counters) {}
+    TxEngine(QueueRegisters& queue, DmaMap& memory, TxCounters& counters, Rules& rules, RingWatch& watch)
+        : queue_(queue), memory_(memory), counters_(counters), rules_(rules), watch_(watch) {}
 
     struct Frame {
         std::span<const std::byte> bytes{};  ///< to be sent: padded, without CRC. Valid until the next take()
@@ -45,6 +47,7 @@ public:
 
 private:
     static constexpr std::size_t hardware_descriptors = 40;
+    static constexpr std::uint32_t no_tail = ~std::uint32_t{0};
 
     struct Chain {
         std::array<driver::TxDescriptor, hardware_descriptors> descriptors;
@@ -53,6 +56,9 @@ private:
 
     bool load(std::uint32_t index, driver::TxDescriptor& descriptor) noexcept;
     void halt(std::uint64_t& reason) noexcept;
+    void expect(bool kept, Rule rule) noexcept;
+    void take_context(const driver::TxDescriptor& descriptor, std::uint32_t owned) noexcept;
+    void hold_against_rules(driver::TxData first) noexcept;
     /// Descriptors up to EOP into chain_; false when the tail or an error came first.
     bool gather(std::uint32_t owned) noexcept;
     /// Whether what the chain asks for is possible at all; halts or counts otherwise.
@@ -66,9 +72,14 @@ private:
     QueueRegisters& queue_;
     DmaMap& memory_;
     TxCounters& counters_;
+    Rules& rules_;
+    RingWatch& watch_;
     bool halted_ = false;
     std::array<driver::TxDescriptor, 2> contexts_{};
-    Chain chain_;  // of the frame that is being sent
+    std::uint32_t contexts_known_ = 0;  // one bit a slot
+    unsigned contexts_in_a_row_ = 0;
+    std::uint32_t unfinished_at_ = no_tail;  // the tail that was found inside a frame
+    Chain chain_;                            // of the frame that is being sent
     Offload offload_{{}, {}};
     std::size_t total_ = 0;  // bytes in its buffers
     std::size_t rest_ = 0;   // bytes of payload that are still to be sent

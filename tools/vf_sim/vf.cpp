@@ -27,6 +27,7 @@ bool is(std::uint32_t offset) {
 Vf::Vf(const Policy& policy, std::shared_ptr<Port> port)
     : config_(policy.part),
       pf_(policy, std::move(port)),
+      rules_(policy.strict, policy.mdd && policy.part == Part::x550),
       doorbells_(mem::make_shared_memory("vf_sim-bar0", bar0_bytes, mem::Backing::small_only)),
       queues_(std::max(policy.queues, least_queues)) {
     const auto tail_at = [this](std::uint32_t offset) -> std::uint32_t& {
@@ -36,8 +37,12 @@ Vf::Vf(const Policy& policy, std::shared_ptr<Port> port)
         rx_.emplace_back(Direction::receive, tail_at(VFRDT::at(queue))).reset();
         tx_.emplace_back(Direction::transmit, tail_at(VFTDT::at(queue))).reset();
     }
+    for (unsigned queue = 0; queue < queue_slots; ++queue) {
+        rx_watch_.emplace_back(Direction::receive, rx_[queue], memory_, rules_);
+        tx_watch_.emplace_back(Direction::transmit, tx_[queue], memory_, rules_);
+    }
     for (unsigned queue = 0; queue < queues_; ++queue)
-        engines_.push_back(std::make_unique<TxEngine>(tx_[queue], memory_, tx_counters_));
+        engines_.push_back(std::make_unique<TxEngine>(tx_[queue], memory_, tx_counters_, rules_, tx_watch_[queue]));
     own_rss_.table_entries = 64;
 }
 
@@ -108,9 +113,13 @@ void Vf::store_page_0(std::uint32_t offset, std::uint32_t value) {
     } else if (is<VFPSRTYPE>(offset)) {
         packet_split_ = value;
     } else if (offset >= VFMBMEM::at(0) && offset <= VFMBMEM::at(mailbox_words - 1)) {
+        rules_.expect(mailbox_.vf_owns(), Rule::mailbox_without_lock);
         mailbox_.store_word((offset - VFMBMEM::at(0)) / 4, value);
     } else {
         interrupts_.store(offset, value);
+        if (is<VTEIMS>(offset))  // 82599 specification update, erratum 1
+            rules_.expect((value & interrupts_.load(VTEIAC::at()) & ~interrupts_.load(VTEIAM::at())) == 0,
+                          Rule::auto_clear);
     }
 }
 
@@ -129,7 +138,10 @@ std::uint32_t Vf::load_links() {
 
 // The PF answers inside the access that asks: acknowledge and answer are there when the write returns.
 void Vf::store_mailbox(std::uint32_t value) {
+    const bool locked = mailbox_.vf_owns();
     const Mailbox::Signals signals = mailbox_.store_control(value);
+    rules_.expect(locked || !signals.request, Rule::request_without_lock);
+    rules_.expect(!mailbox_.vf_owns() || !(signals.request || signals.acknowledge), Rule::signal_with_lock);
     if (mailbox_.pf_in_reset()) return;
     if (signals.acknowledge && !pf_.clear_to_send()) post(std::array{MessageHead{}.with(MessageHead::failure, 1).raw});
     if (!signals.request) return;
@@ -164,6 +176,11 @@ void Vf::store_queue(Direction direction, std::uint32_t offset, std::uint32_t va
     if (queue >= queue_slots) return;
     QueueRegisters& registers = direction == Direction::receive ? rx_[queue] : tx_[queue];
     const bool was_enabled = registers.enabled();
+    if (rules_.active()) {
+        RingWatch& watch = direction == Direction::receive ? rx_watch_[queue] : tx_watch_[queue];
+        watch.store(offset % queue_stride, value,
+                    {config_.bus_master(), pf_.started(), pf_.longest_frame_told(), now_});
+    }
     registers.store(offset % queue_stride, value, queue < queues_);
     if (direction == Direction::transmit && registers.enabled() && !was_enabled) engines_[queue]->enable();
 }
@@ -194,7 +211,19 @@ void Vf::write_config(std::size_t offset, std::span<const std::byte> bytes) {
 void Vf::reset_queues_and_interrupts() {
     for (QueueRegisters& queue : rx_) queue.disable();
     for (QueueRegisters& queue : tx_) queue.disable();
+    forget_programming();
     interrupts_.reset_registers();
+}
+
+void Vf::forget_programming() {
+    for (RingWatch& watch : rx_watch_) watch.forget_programming();
+    for (RingWatch& watch : tx_watch_) watch.forget_programming();
+}
+
+void Vf::unmapping(mem::Iova address, std::uint64_t bytes) noexcept {
+    if (!rules_.strict()) return;
+    for (RingWatch& watch : rx_watch_) watch.unmapping(address, bytes, now_);
+    for (RingWatch& watch : tx_watch_) watch.unmapping(address, bytes, now_);
 }
 
 void Vf::function_level_reset() {
@@ -243,7 +272,13 @@ RxOutcome Vf::receive(std::span<const std::byte> bytes, Origin origin) noexcept 
         .hash = hash,
         .verdict = checksum_verdict(frame, pf_.policy().part).with(RxDone::loopback, origin == Origin::function),
         .hide_tag = pf_.policy().port_vlan != 0};
+    if (rules_.strict()) {
+        const std::uint32_t buffer_bytes = queue.get<VFSRRCTL>().get(VFSRRCTL::packet_buffer_kib) * 1024;
+        const auto most = static_cast<std::uint32_t>(bytes.size()) / std::max(buffer_bytes, 1024u) + 1;
+        rx_watch_[index].use(std::min(queue.owned(), most));
+    }
     const RxOutcome outcome = write_frame(queue, memory_, frame, write);
+    if (outcome == RxOutcome::dma_fault && rules_.broken(Rule::bad_dma)) queue.block();
     if (outcome == RxOutcome::delivered) {
         const auto destination = frame.destination();
         const bool broadcast = std::ranges::all_of(destination, [](std::uint8_t byte) { return byte == 0xff; });
@@ -339,6 +374,7 @@ void Vf::reset_pf(std::chrono::milliseconds length) {
     interrupts_.reset_registers();
     for (QueueRegisters& queue : rx_) queue.reset();
     for (QueueRegisters& queue : tx_) queue.reset();
+    forget_programming();
     packet_split_ = 0;
     own_rss_words_ = {};
     update_own_rss();

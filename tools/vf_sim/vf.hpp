@@ -15,6 +15,8 @@
 #include "tools/vf_sim/physical_function.hpp"
 #include "tools/vf_sim/queue_registers.hpp"
 #include "tools/vf_sim/rate_limit.hpp"
+#include "tools/vf_sim/ring_watch.hpp"
+#include "tools/vf_sim/rules.hpp"
 #include "tools/vf_sim/tx_engine.hpp"
 
 namespace vitrine::vf_sim {
@@ -73,6 +75,9 @@ public:
     void advance(Time now) noexcept;
     std::optional<Time> due() const noexcept;
 
+    /// Memory is about to go: call it before memory().unmap().
+    void unmapping(mem::Iova address, std::uint64_t bytes) noexcept;
+
     // The administrator. What a Linux PF does on each: most act at once; trust and link state also ask the VF, by a
     // ping without CTS, to reset itself.
     void set_mac(std::optional<EthernetAddress> mac) { pf_.set_mac(mac); }
@@ -94,6 +99,7 @@ public:
     bool transmit_pending() const noexcept;
     bool ready_to_receive() const noexcept;  ///< some queue is enabled and the PF lets frames through
     const PhysicalFunction& pf() const { return pf_; }
+    const Rules& rules() const { return rules_; }
     const TxCounters& tx_counters() const { return tx_counters_; }
     unsigned enabled_queues(Direction direction) const;
     std::uint64_t messages_lost() const { return messages_lost_; }
@@ -107,6 +113,7 @@ private:
     std::uint32_t* own_rss_word(std::uint32_t offset);
     std::uint32_t load_links();
     void reset_queues_and_interrupts();
+    void forget_programming();
     void post(std::span<const std::uint32_t> message);
     void ping();
     void restart_vf();
@@ -119,9 +126,11 @@ private:
     Interrupts interrupts_;
     Mailbox mailbox_;
     PhysicalFunction pf_;
+    Rules rules_;
     mem::SharedMemory doorbells_;
     unsigned queues_;  ///< that the hardware gives this VF; what the PF grants may be fewer
     std::vector<QueueRegisters> rx_, tx_;
+    std::vector<RingWatch> rx_watch_, tx_watch_;
     TxCounters tx_counters_;
     std::vector<std::unique_ptr<TxEngine>> engines_;
     std::array<RateLimit, driver::queue_slots> rates_;

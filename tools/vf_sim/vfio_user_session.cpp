@@ -160,7 +160,9 @@ auto VfioUserSession::dma_unmap(Request request) -> Result {
     const auto unmap = parse<DmaUnmap>(request.payload, true);
     if (!unmap) return std::unexpected(unmap.error());
     Answer answer;
-    if ((unmap->flags & unmap_all) != 0)
+    const bool all = (unmap->flags & unmap_all) != 0;
+    vf_.unmapping({all ? 0 : unmap->address}, all ? ~std::uint64_t{0} : unmap->size);
+    if (all)
         vf_.memory().clear();
     else if (const auto done = vf_.memory().unmap({unmap->address}, unmap->size); !done)
         answer.error = done.error();
