@@ -40,6 +40,18 @@ check_layers() {
     only_includes apps/frame 'mem/|apps/frame/'
 }
 
+# What the model does not do as silicon does is on a list, and so is every rule that strict mode knows.
+check_ledger() {
+    say "vf_sim's ledger"
+    local words
+    while read -r words; do
+        grep -qF -- "$words" docs/vf_sim.md || fail "docs/vf_sim.md lacks: $words"
+    done < <(
+        git grep -ohE 'MODEL:( [^ ]+){1,4}' -- tools/vf_sim
+        sed -nE 's/^ *\{"([0-9]\.[0-9] [^"]+)", .*/\1/p' tools/vf_sim/rules.hpp
+    )
+}
+
 # A budget is a question, so it warns.
 code_lines() { git ls-files -- "$1/*.cpp" "$1/*.hpp" | xargs -r cat | grep -cvE '^\s*(//.*)?$' || true; }
 
@@ -88,6 +100,7 @@ check_threads() {
 
 check_format
 check_layers
+check_ledger
 check_budget
 check_scripts
 if [[ ${1:-} != quick ]]; then
