@@ -145,6 +145,16 @@ bool stop_transmit_queue(Space& bar, C& clock, unsigned queue, std::chrono::nano
     return drained;
 }
 
+/// Whether all of them still are as they were started.
+template <RegisterSpace Space>
+bool queues_enabled(Space& bar, unsigned queues) {
+    bool enabled = true;
+    for (unsigned queue = 0; queue < queues; ++queue)
+        enabled &= read<VFRXDCTL>(bar, queue).get(VFRXDCTL::enable) != 0 &&
+                   read<VFTXDCTL>(bar, queue).get(VFTXDCTL::enable) != 0;
+    return enabled;
+}
+
 /// Among how many queues (1, 2 or 4) the NIC spreads what it receives. The hash and the table are the PF's on 82599 and
 /// X540.
 template <RegisterSpace Space>

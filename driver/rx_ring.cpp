@@ -27,6 +27,7 @@ void RxRing::fill() {
         fail(ENOMEM, "fill the receive ring: " + std::to_string(mask()) + " packet pages needed, " +
                          std::to_string(pool_.available()) + " free");
     next_ = 0;
+    last_hole_ = no_hole;
     for (std::uint32_t slot = 0; slot < mask(); ++slot) arm(slot);
     filled_ = true;
     tail_.ring(mask());
@@ -38,16 +39,23 @@ std::size_t RxRing::receive(std::span<Packet> out) noexcept {
     for (; count < limit; ++count) {
         const std::uint32_t slot = next_ & mask();
         const RxDone word = done(slot);
-        if (!word.get(RxDone::done)) break;
+        if (!word.get(RxDone::done)) {
+            note_hole();
+            break;
+        }
         const auto length_bytes = static_cast<std::uint32_t>(word.get(RxDone::length_bytes));
         const bool end_of_packet = word.get(RxDone::end_of_packet) != 0;
         const bool bad = length_bytes == 0 || length_bytes > buffer_bytes_;
+        const bool mac_error = end_of_packet && word.get(RxDone::mac_error) != 0;
         counters_.bad_descriptors += bad;
+        counters_.errors += mac_error;
+        counters_.frames += end_of_packet;
+        counters_.bytes += bad ? 0 : length_bytes;
         pool_.pass(pages_[slot], mem::Holder::nic, mem::Holder::device);
         out[count] = {.page = pages_[slot],
                       .length_bytes = static_cast<std::uint16_t>(bad ? 0 : length_bytes),
                       .end_of_packet = end_of_packet,
-                      .error = bad || (end_of_packet && word.get(RxDone::mac_error) != 0)};
+                      .error = bad || mac_error};
         arm((next_ + mask()) & mask());  // the spare slot just behind us
         ++next_;
     }
@@ -57,6 +65,15 @@ std::size_t RxRing::receive(std::span<Packet> out) noexcept {
         tail_.settle();
     counters_.pool_empty += count < out.size() && count == limit && done(next_ & mask()).get(RxDone::done) != 0;
     return count;
+}
+
+/// The slot behind a gap is finished and the gap still is not, looked at in this order: the NIC did not write in ring
+/// order. Once for each gap.
+void RxRing::note_hole() noexcept {
+    if (next_ == last_hole_ || !done((next_ + 1) & mask()).get(RxDone::done) || done(next_ & mask()).get(RxDone::done))
+        return;
+    last_hole_ = next_;
+    ++counters_.out_of_order;
 }
 
 bool RxRing::backlog_at_least(std::size_t packets) const noexcept {

@@ -49,6 +49,9 @@ public:
     /// Gives the pages of a disabled queue back to the pool. Returns how many finished frames were lost with them.
     std::size_t release() noexcept;
 
+    /// Of the descriptor that the NIC is to finish next, counted from fill(); wraps.
+    std::uint32_t position() const noexcept { return next_; }
+
     /// Pages that the NIC holds: all slots but the spare one, from fill() to release().
     std::size_t armed() const noexcept { return filled_ ? slots_.size() - 1 : 0; }
 
@@ -56,9 +59,22 @@ public:
     bool settled() const noexcept { return tail_.settled(); }
 
     struct Counters {
-        std::uint64_t bad_descriptors =
-            0;                         ///< the NIC claimed more than a buffer holds, or nothing; delivered as error
-        std::uint64_t pool_empty = 0;  ///< bursts cut short because no page was free
+        std::uint64_t frames = 0;           ///< whole ones, good or bad
+        std::uint64_t bytes = 0;            ///< without CRC
+        std::uint64_t bad_descriptors = 0;  ///< more than a buffer holds, or nothing; delivered as error
+        std::uint64_t errors = 0;           ///< error bits that the PF should have kept away; delivered as error
+        std::uint64_t out_of_order = 0;     ///< times that a descriptor was finished before the one in front of it
+        std::uint64_t pool_empty = 0;       ///< bursts cut short because no page was free
+
+        Counters& operator+=(const Counters& other) {
+            frames += other.frames;
+            bytes += other.bytes;
+            bad_descriptors += other.bad_descriptors;
+            errors += other.errors;
+            out_of_order += other.out_of_order;
+            pool_empty += other.pool_empty;
+            return *this;
+        }
     };
     const Counters& counters() const { return counters_; }
 
@@ -66,6 +82,7 @@ private:
     std::uint32_t mask() const { return static_cast<std::uint32_t>(slots_.size() - 1); }
     RxDone done(std::uint32_t slot) const noexcept;
     void arm(std::uint32_t slot) noexcept;
+    void note_hole() noexcept;
 
     std::span<RxDescriptor> slots_;
     std::vector<mem::PageId> pages_;  // beside the ring: the NIC overwrites addresses
@@ -73,6 +90,8 @@ private:
     Doorbell tail_;
     std::uint32_t buffer_bytes_;
     std::uint32_t next_ = 0;
+    static constexpr std::uint32_t no_hole = ~std::uint32_t{0};
+    std::uint32_t last_hole_ = no_hole;  // where next_ stood when one was seen
     bool filled_ = false;
     Counters counters_;
 };

@@ -50,6 +50,8 @@ public:
     std::size_t room() const noexcept { return slots_.size() - 1 - (next_ - free_from_); }
     /// Frames queued and not reclaimed.
     std::size_t in_flight() const noexcept { return next_frame_ - oldest_frame_; }
+    /// Frames reclaimed since the start; wraps.
+    std::uint32_t finished() const noexcept { return oldest_frame_; }
     bool settled() const noexcept { return tail_.settled(); }
 
     /// After the queue was disabled, and reclaim() has found what was sent: hands the cookies of the rest, oldest

@@ -25,6 +25,7 @@ struct Identity {
     MacAddress mac{};
     bool mac_from_pf = false;
     MailboxApi api = MailboxApi::v1_0;
+    bool api_misreported = false;  ///< the PF agreed to a version that was not asked for; such an answer is a refusal
     unsigned rx_queues = 1;
     unsigned tx_queues = 1;
     bool port_vlan_or_classes = false;  ///< tags are the PF's business: VLAN filters are refused
@@ -162,8 +163,11 @@ private:
     void negotiate_api() {
         for (const MailboxApi api : {MailboxApi::v1_3, MailboxApi::v1_2, MailboxApi::v1_1, MailboxApi::v1_0}) {
             identity_.api = api;  // 1.0 is in force after RESET, even if a PF does not know how to negotiate
-            if (ask(std::array{head_of(MessageType::negotiate_api).raw, std::to_underlying(api), 0u}, "API_NEGOTIATE"))
-                return;
+            const auto reply =
+                ask(std::array{head_of(MessageType::negotiate_api).raw, std::to_underlying(api), 0u}, "API_NEGOTIATE");
+            if (!reply) continue;
+            if ((*reply)[1] == std::to_underlying(api)) return;
+            identity_.api_misreported = true;
         }
     }
 

@@ -114,6 +114,7 @@ void Daemon::run() {
         if (Clock::now() < next_tick_) continue;
         next_tick_ = Clock::now() + tick;
         nic_ ? watch_vf() : retry_vf();
+        check_health();
         if (session_ && device_.memory().lost()) end_robbed_session();
         if (!session_ && !options_.front_end.connect_path.empty()) try_connect();
     }
@@ -152,6 +153,28 @@ void Daemon::watch_vf() {
     }
 }
 
+/// Once a second: whether the NIC does what its counters and descriptors say.
+void Daemon::check_health() {
+    if (!nic_ || !nic_->running() || needs_reset_) return;
+    driver::RingProgress progress;
+    {
+        const mem::Handover::Hold hold = poller_.hold();
+        progress = nic_->progress();
+    }
+    try {
+        const driver::Troubles troubles = nic_->look(progress);
+        for (std::size_t i = 0; i < troubles.size(); ++i) {
+            if (!troubles[i]) continue;
+            ++vf_events_.troubles[i];
+            const bool reset = driver::troubles_to_reset[i];
+            spdlog::warn("VF: {}{}", driver::trouble_names[i], reset ? "; resetting it" : "");
+        }
+        if ((troubles & driver::troubles_to_reset).any()) reset_vf();
+    } catch (const std::system_error& error) {
+        distrust_vf(error);
+    }
+}
+
 void Daemon::learn_groups() {
     if (options_.multicast != "auto") return;
     bool changed = false;
@@ -164,6 +187,7 @@ void Daemon::learn_groups() {
 /// It did not answer as it should: the next tick resets it, unless its connection turns out to be lost.
 void Daemon::distrust_vf(const std::system_error& error) noexcept {
     put_off_retry();
+    ++(error.code() == std::errc::timed_out ? vf_events_.mailbox_silent : vf_events_.failures);
     spdlog::warn("VF: {}; reset in {} s", error.what(), retry_pause_.count());
     needs_reset_ = true;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -39,9 +40,13 @@ private:
         std::uint64_t resets = 0;  ///< asked for by the PF, or after a silent mailbox
         std::uint64_t losses = 0;  ///< the device went away
         std::uint64_t link_downs = 0;
+        std::uint64_t mailbox_silent = 0;  ///< the PF, or the device, did not answer in time
+        std::uint64_t failures = 0;        ///< other things that did not go as they should, e.g. a refusal
+        std::array<std::uint64_t, driver::trouble_names.size()> troubles{};  ///< looks that saw each
     };
 
     void watch_vf();
+    void check_health();
     void distrust_vf(const std::system_error& error) noexcept;
     void reset_vf();
     void apply_link();

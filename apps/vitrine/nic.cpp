@@ -107,6 +107,9 @@ void Nic::refresh_groups() {
 
 /// What the PF keeps away looks like silence on the wire: it is said once, here.
 void Nic::say_what_was_refused() const {
+    if (identity().api_misreported)
+        spdlog::warn("VF: the PF agrees to another mailbox version than was asked; {} is used",
+                     text_of(identity().api));
     if (!frame_limit_granted_)
         spdlog::warn("VF: the PF refuses frames of {} bytes: raise the PF's MTU, or lower --mtu", options_.mtu + 18);
     if (!filters_.vlans_refused.empty())
@@ -140,6 +143,7 @@ void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
     driver::arm_mailbox_interrupt(device_);
     driver::spread_receive(device_, queues);
     queues_.resize(queues);
+    health_.begin(progress(), statistics());
     running_ = true;
     for (unsigned queue = 0; queue < queues; ++queue) {
         driver::start_transmit_queue(device_, clock_, queue, tx_place(queue));
@@ -184,6 +188,7 @@ bool Nic::stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexce
         pairs[queue]->transmit.detach();
         pairs[queue]->receive.detach(queues_[queue].rx ? queues_[queue].rx->release() : 0);
     }
+    earlier_rings_ = rx_ring_counters();
     queues_.clear();
     running_ = false;
     return stopped;
@@ -228,13 +233,27 @@ void Nic::unmap_guest(const virtio::GuestRegion& region) noexcept {
 }
 
 driver::RxRing::Counters Nic::rx_ring_counters() const {
-    driver::RxRing::Counters sum;
-    for (const Queue& queue : queues_) {
-        if (!queue.rx) continue;
-        sum.bad_descriptors += queue.rx->counters().bad_descriptors;
-        sum.pool_empty += queue.rx->counters().pool_empty;
-    }
+    driver::RxRing::Counters sum = earlier_rings_;
+    for (const Queue& queue : queues_)
+        if (queue.rx) sum += queue.rx->counters();
     return sum;
+}
+
+driver::RingProgress Nic::progress() const {
+    driver::RingProgress progress{.received = rx_ring_counters()};
+    for (std::size_t queue = 0; queue < queues_.size(); ++queue) {
+        if (queues_[queue].rx)
+            progress.receive[queue] = {queues_[queue].rx->position(), queues_[queue].rx->backlog_at_least(1)};
+        if (queues_[queue].tx)
+            progress.transmit[queue] = {queues_[queue].tx->finished(), queues_[queue].tx->in_flight() != 0};
+    }
+    return progress;
+}
+
+driver::Troubles Nic::look(driver::RingProgress progress) {
+    const auto queues = static_cast<unsigned>(queues_.size());
+    driver::compare_heads(device_, progress, queues, NicMemory::rx_slots);
+    return health_.look(progress, statistics(), driver::queues_enabled(device_, queues));
 }
 
 }  // namespace vitrine::apps

@@ -14,6 +14,7 @@
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/poller.hpp"
 #include "driver/clock.hpp"
+#include "driver/health.hpp"
 #include "driver/pci.hpp"
 #include "driver/rx_ring.hpp"
 #include "driver/statistics.hpp"
@@ -66,8 +67,12 @@ public:
     /// Reads the hardware counters anew. They wrap: at least every four minutes.
     const driver::Statistics& statistics() { return last_statistics_ = statistics_.update(device_); }
     const driver::Statistics& last_statistics() const { return last_statistics_; }
-    /// Sums over the queues of what their rings refused.
+    /// Sums over the queues, and over their starts, of what the receive rings saw.
     driver::RxRing::Counters rx_ring_counters() const;
+    /// Inside a hold: how far the rings are.
+    driver::RingProgress progress() const;
+    /// What is wrong with the running queues. Once a second, with what progress() said just before.
+    driver::Troubles look(driver::RingProgress progress);
     /// Readable when the device is gone.
     int descriptor() const { return device_.descriptor(); }
 
@@ -118,6 +123,8 @@ private:
     driver::StatisticsReader statistics_;
     driver::Statistics last_statistics_;
     std::vector<Queue> queues_;
+    driver::RxRing::Counters earlier_rings_;  // of queues that were stopped
+    driver::Health health_;
     bool frame_limit_granted_ = false;
     bool running_ = false;
 };

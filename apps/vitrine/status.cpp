@@ -78,7 +78,11 @@ json Daemon::vf_status() {
     json vf{{"device", options_.vf},
             {"resets", vf_events_.resets},
             {"losses", vf_events_.losses},
-            {"link_downs", vf_events_.link_downs}};
+            {"link_downs", vf_events_.link_downs},
+            {"mailbox_silent", vf_events_.mailbox_silent},
+            {"failures", vf_events_.failures}};
+    for (std::size_t i = 0; i < vf_events_.troubles.size(); ++i)
+        vf["troubles"][driver::trouble_names[i]] = vf_events_.troubles[i];
     if (!nic_) {
         vf["state"] = "absent";
         return vf;
@@ -91,6 +95,7 @@ json Daemon::vf_status() {
     vf["mac"] = fmt::format("{:02x}", fmt::join(identity.mac, ":"));
     vf["mac_from_pf"] = identity.mac_from_pf;
     vf["mailbox_api"] = text_of(identity.api);
+    vf["mailbox_api_misreported"] = identity.api_misreported;
     vf["queues"] = {{"receive", identity.rx_queues}, {"transmit", identity.tx_queues}};
     vf["link_mbps"] = nic_->link().speed_mbps;
     vf["longest_frame_granted"] = nic_->frame_limit_granted();
@@ -98,7 +103,10 @@ json Daemon::vf_status() {
                      {"hashes", filters.hashes.size()},
                      {"groups_left_out", filters.groups_left_out},
                      {"vlans_refused", filters.vlans_refused}};
-    vf["rx_ring"] = {{"bad_descriptors", ring.bad_descriptors}, {"pool_empty", ring.pool_empty}};
+    vf["rx_ring"] = {{"bad_descriptors", ring.bad_descriptors},
+                     {"errors", ring.errors},
+                     {"out_of_order", ring.out_of_order},
+                     {"pool_empty", ring.pool_empty}};
     if (nic_->running()) {
         const driver::Statistics& statistics = nic_->last_statistics();
         vf["statistics"] = {{"rx_frames", statistics.rx_frames},
