@@ -2,68 +2,86 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string_view>
-#include <vector>
 
-#include "tools/vf_sim/text.hpp"
 #include "tools/vf_sim/vf.hpp"
+#include "tools/vf_sim/words.hpp"
 
 namespace vitrine::vf_sim {
 namespace {
 
-/// The words of a line, taken from the left.
-class Words {
-public:
-    explicit Words(const std::string& line) {
-        std::istringstream stream(line);
-        for (std::string word; stream >> word;) words_.push_back(word);
-    }
-    bool empty() const { return next_ == words_.size(); }
-    std::string take() { return empty() ? std::string() : words_[next_++]; }
-    /// Takes the next word if it is this one.
-    bool accept(std::string_view word) {
-        const bool same = !empty() && words_[next_] == word;
-        next_ += same;
-        return same;
-    }
-    unsigned number(unsigned least, unsigned most) {
-        const std::string word = take();
-        const auto value = parse_number(word, least, most);
-        if (!value)
-            throw std::invalid_argument("'" + word + "' is not a number from " + std::to_string(least) + " to " +
-                                        std::to_string(most));
-        return *value;
-    }
-    /// Which of two words it is.
-    bool choice(std::string_view yes, std::string_view no) {
-        if (accept(yes)) return true;
-        if (accept(no)) return false;
-        throw std::invalid_argument("'" + take() + "' is neither " + std::string(yes) + " nor " + std::string(no));
-    }
-
-private:
-    std::vector<std::string> words_;
-    std::size_t next_ = 0;
-};
-
 constexpr unsigned usual_reset_ms = 100, longest_reset_ms = 60'000;
+
+using Action = std::function<void(Vf& vf)>;
 
 struct Command {
     std::string_view name, arguments, what;
     bool port;  ///< for every function at once
-    /// Takes its arguments before it does anything.
-    void (*run)(Vf& vf, Words& words);
+    /// Takes the arguments and says what to do.
+    Action (*parse)(Words& words);
 };
+
+template <auto setter>
+Action switched(Words& words) {
+    return [on = words.on_off()](Vf& vf) { (vf.*setter)(on); };
+}
 
 const std::array commands{
     Command{"link", "up|down", "of the port", true,
-            [](Vf& vf, Words& words) { vf.set_link(words.choice("up", "down")); }},
+            [](Words& words) -> Action { return [up = words.choice("up", "down")](Vf& vf) { vf.set_link(up); }; }},
     Command{"pf-reset", "[MILLISECONDS]", "the PF's driver starts anew, and is away for so long (100)", true,
-            [](Vf& vf, Words& words) {
-                vf.reset_pf(
-                    std::chrono::milliseconds(words.empty() ? usual_reset_ms : words.number(0, longest_reset_ms)));
+            [](Words& words) -> Action {
+                const unsigned ms = words.empty() ? usual_reset_ms : words.number(0, longest_reset_ms);
+                return [ms](Vf& vf) { vf.reset_pf(std::chrono::milliseconds(ms)); };
+            }},
+    Command{"mtu", "BYTES", "of the PF, which resets itself", true,
+            [](Words& words) -> Action {
+                return [bytes = words.number(68, 9710)](Vf& vf) {
+                    vf.set_mtu(bytes, std::chrono::milliseconds(usual_reset_ms));
+                };
+            }},
+    Command{"promiscuous", "on|off", "the PF itself: without it no function may be", true,
+            switched<&Vf::set_promiscuous>},
+    Command{"mac", "ADDRESS|none", "the function's address; none: it makes one up", false,
+            [](Words& words) -> Action {
+                std::optional<EthernetAddress> address;
+                if (!words.accept("none")) {
+                    const std::string word = words.take();
+                    address = parse_address(word);
+                    if (!address) throw std::invalid_argument("'" + word + "' is no unicast address");
+                }
+                return [address](Vf& vf) { vf.set_mac(address); };
+            }},
+    Command{"vlan", "ID|none", "port VLAN, put into and taken out of every frame", false,
+            [](Words& words) -> Action {
+                const unsigned vlan = words.accept("none") ? 0 : words.number(1, 4094);
+                return [vlan](Vf& vf) { vf.set_port_vlan(static_cast<std::uint16_t>(vlan)); };
+            }},
+    Command{"trust", "on|off", "the function may change its address and ask for more", false,
+            switched<&Vf::set_trusted>},
+    Command{"spoof-check", "on|off", "drop what it sends from other addresses or VLANs", false,
+            switched<&Vf::set_spoof_check>},
+    Command{"rate", "MBPS|0", "limit of each transmit queue; 0: none", false,
+            [](Words& words) -> Action { return [mbps = words.number(0, 100'000)](Vf& vf) { vf.set_rate(mbps); }; }},
+    Command{"state", "auto|enable|disable", "its link, as the administrator wants it", false,
+            [](Words& words) -> Action {
+                const LinkState state = words.accept("auto")                ? LinkState::automatic
+                                        : words.choice("enable", "disable") ? LinkState::enabled
+                                                                            : LinkState::disabled;
+                return [state](Vf& vf) { vf.set_link_state(state); };
+            }},
+    Command{"query-rss", "on|off", "it may read the hash key and table", false, switched<&Vf::set_rss_query>},
+    Command{"fault", "NAME [ARGUMENTS]", "something goes wrong, until `fault clear`", false,
+            [](Words& words) -> Action {
+                return [change = Faults::parse(words)](Vf& vf) {
+                    Faults faults = vf.faults();
+                    change(faults);
+                    vf.set_faults(faults);
+                };
             }},
 };
 
@@ -86,12 +104,9 @@ void execute(const std::string& line, std::span<Vf* const> functions) {
     const Command& command = find(name);
     try {
         if (command.port && chosen) throw std::invalid_argument("it is for all functions: without vf N");
-        const auto targets = command.port ? functions : functions.subspan(number, 1);
-        for (Vf* vf : targets) {
-            Words arguments = words;
-            command.run(*vf, arguments);
-            if (!arguments.empty()) throw std::invalid_argument("'" + arguments.take() + "' is too much");
-        }
+        const Action action = command.parse(words);
+        if (!words.empty()) throw std::invalid_argument("'" + words.take() + "' is too much");
+        for (Vf* vf : command.port ? functions : functions.subspan(number, 1)) action(*vf);
     } catch (const std::invalid_argument& error) {
         throw std::invalid_argument(name + " " + std::string(command.arguments) + ": " + error.what());
     }

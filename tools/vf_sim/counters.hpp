@@ -18,9 +18,11 @@ enum class RxOutcome : std::size_t {
     filtered_vlan,  ///< tagged with a VLAN that the VF did not join
     no_descriptor,  ///< too few posted for all of the frame, or the ring's registers make no sense
     dma_fault,      ///< descriptor or buffer is outside what was mapped
+    stalled,        ///< a fault on command
 };
-inline constexpr std::array rx_outcome_names{"delivered",    "link_down",     "rx_disabled",   "too_long",
-                                             "filtered_mac", "filtered_vlan", "no_descriptor", "dma_fault"};
+inline constexpr std::array rx_outcome_names{"delivered",     "link_down",    "rx_disabled",
+                                             "too_long",      "filtered_mac", "filtered_vlan",
+                                             "no_descriptor", "dma_fault",    "stalled"};
 
 struct RxCounters {
     std::array<std::uint64_t, rx_outcome_names.size()> frames{};  ///< by RxOutcome

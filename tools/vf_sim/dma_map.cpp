@@ -58,6 +58,10 @@ std::size_t DmaMap::lost() const {
 }
 
 const DmaMap::Region* DmaMap::find(std::uint64_t address, Access access) noexcept {
+    if (broken_) {
+        ++faults_.unmapped;
+        return nullptr;
+    }
     const auto holds = [&](const Region& region) { return region.first <= address && address <= region.last; };
     if (last_hit_ >= regions_.size() || !holds(regions_[last_hit_])) {
         const auto found = std::ranges::lower_bound(regions_, address, {}, &Region::last);

@@ -35,6 +35,8 @@ public:
     std::expected<void, int> unmap(mem::Iova address, std::uint64_t bytes);
     void clear() { regions_.clear(); }
     std::size_t size() const { return regions_.size(); }
+    /// While broken, every access is a fault.
+    void set_broken(bool broken) { broken_ = broken; }
 
     /// A descriptor: `bytes` divide page_bytes and the address is a multiple of them. Null on a fault.
     std::byte* at(mem::Iova address, std::size_t bytes, Access access) noexcept;
@@ -67,6 +69,7 @@ private:
     std::vector<Region> regions_;  // by address
     std::size_t last_hit_ = 0;
     Faults faults_;
+    bool broken_ = false;
 };
 
 }  // namespace vitrine::vf_sim

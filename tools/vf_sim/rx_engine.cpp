@@ -79,14 +79,25 @@ RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& fr
         const std::size_t bytes = i + 1 < needed ? buffer_bytes : data.size() - i * buffer_bytes;
         if (!memory.check(addresses[i], bytes, DmaMap::Access::write)) return RxOutcome::dma_fault;
     }
+    std::size_t surplus = 0;
     for (std::size_t i = 0; i < needed; ++i) {
         const std::size_t bytes = std::min(data.size(), buffer_bytes);
         if (!data.write(memory, addresses[i], bytes)) return RxOutcome::dma_fault;
         const bool is_last = i + 1 == needed;
         const RxDone done = (is_last ? last : RxDone{}.with(RxDone::done, 1)).with(RxDone::length_bytes, bytes);
-        write_back(*slots[i], is_last ? describe(frame, write.hash) : RxInfo{}, done);
+        const RxInfo info = is_last ? describe(frame, write.hash) : RxInfo{};
+        if (write.faults == nullptr) {
+            write_back(*slots[i], info, done);
+            continue;
+        }
+        const auto spoil = [&](std::size_t number) {
+            const std::uint32_t index = (queue.head() + static_cast<std::uint32_t>(number)) % queue.slots();
+            write.spoiled->write(*write.faults, queue, queue.slot(index), info, done, memory);
+        };
+        spoil(i);
+        if (is_last && write.faults->rx_duplicate && queue.owned() > needed) spoil(i + ++surplus);
     }
-    queue.set_head((queue.head() + static_cast<std::uint32_t>(needed)) % queue.slots());
+    queue.set_head((queue.head() + static_cast<std::uint32_t>(needed + surplus)) % queue.slots());
     return RxOutcome::delivered;
 }
 

@@ -5,6 +5,7 @@
 
 #include "tools/vf_sim/counters.hpp"
 #include "tools/vf_sim/dma_map.hpp"
+#include "tools/vf_sim/faults.hpp"
 #include "tools/vf_sim/frame_view.hpp"
 #include "tools/vf_sim/queue_registers.hpp"
 #include "tools/vf_sim/rss.hpp"
@@ -19,8 +20,10 @@ namespace vitrine::vf_sim {
 /// MODEL: one-buffer descriptors only (header split is withdrawn on the 82599); a descriptor is written back at once.
 struct RxWrite {
     std::optional<Rss::Hash> hash;
-    driver::RxDone verdict{};  ///< bits of the checksums, and of where the frame comes from
-    bool hide_tag = false;     ///< the tag is the PF's and leaves without a trace
+    driver::RxDone verdict{};        ///< bits of the checksums, and of where the frame comes from
+    bool hide_tag = false;           ///< the tag is the PF's and leaves without a trace
+    const Faults* faults = nullptr;  ///< that spoil write-backs; then these go to `spoiled`
+    SpoiledWriteBacks* spoiled = nullptr;
 };
 RxOutcome write_frame(QueueRegisters& queue, DmaMap& memory, const FrameView& frame, const RxWrite& write) noexcept;
 

@@ -47,6 +47,7 @@ Vf::Vf(const Policy& policy, std::shared_ptr<Port> port)
 }
 
 std::uint32_t Vf::load(std::uint32_t offset) {
+    if (faults_.removed) return all_ones;
     switch (offset / page_bytes) {
         case 0:
             return load_page_0(offset);
@@ -62,6 +63,7 @@ std::uint32_t Vf::load(std::uint32_t offset) {
 }
 
 void Vf::store(std::uint32_t offset, std::uint32_t value) {
+    if (faults_.removed) return;
     switch (offset / page_bytes) {
         case 0:
             return store_page_0(offset, value);
@@ -144,14 +146,16 @@ void Vf::store_mailbox(std::uint32_t value) {
     rules_.expect(!mailbox_.vf_owns() || !(signals.request || signals.acknowledge), Rule::signal_with_lock);
     if (mailbox_.pf_in_reset()) return;
     if (signals.acknowledge && !pf_.clear_to_send()) post(std::array{MessageHead{}.with(MessageHead::failure, 1).raw});
-    if (!signals.request) return;
+    if (!signals.request || faults_.pf == Faults::PfVoice::silent) return;
     MailboxWords message;
     if (!mailbox_.take(message)) {
         ++messages_lost_;
         return;
     }
     interrupts_.raise_mailbox();
+    const MessageHead request{{message[0]}};
     if (!pf_.answer(message)) return;
+    faults_.distort(request, message);
     post(message);
 }
 
@@ -182,6 +186,7 @@ void Vf::store_queue(Direction direction, std::uint32_t offset, std::uint32_t va
                     {config_.bus_master(), pf_.started(), pf_.longest_frame_told(), now_});
     }
     registers.store(offset % queue_stride, value, queue < queues_);
+    if (was_enabled && !registers.enabled()) spoiled_.forget(registers);
     if (direction == Direction::transmit && registers.enabled() && !was_enabled) engines_[queue]->enable();
 }
 
@@ -202,14 +207,23 @@ void Vf::update_own_rss() {
     std::memcpy(own_rss_.table.data(), &own_rss_words_[1 + VFRSSRK::count], own_rss_.table_entries);
 }
 
+void Vf::read_config(std::size_t offset, std::span<std::byte> to) const {
+    config_.read(offset, to);
+    if (faults_.removed) std::ranges::fill(to, std::byte{0xff});
+}
+
 void Vf::write_config(std::size_t offset, std::span<const std::byte> bytes) {
+    if (faults_.removed) return;
     if (config_.write(offset, bytes)) function_level_reset();
 }
 
 // What each reset clears: 82599 specification update, clarification 5, and the reset table of the data sheet (4.2).
 // Ring registers, thresholds and statistics survive; the driver must write them all.
 void Vf::reset_queues_and_interrupts() {
-    for (QueueRegisters& queue : rx_) queue.disable();
+    for (QueueRegisters& queue : rx_) {
+        queue.disable();
+        spoiled_.forget(queue);
+    }
     for (QueueRegisters& queue : tx_) queue.disable();
     forget_programming();
     interrupts_.reset_registers();
@@ -242,7 +256,7 @@ void Vf::detach() {
 
 RxOutcome Vf::receive(std::span<const std::byte> bytes, Origin origin) noexcept {
     if (!link_up_) return RxOutcome::link_down;
-    if (!pf_.receive_enabled() || !config_.bus_master()) return RxOutcome::rx_disabled;
+    if (!pf_.receive_enabled() || !config_.bus_master() || faults_.removed) return RxOutcome::rx_disabled;
     const FrameView frame(bytes);
     // LINUX: the PF programs MTU + 18 for the port, and tagged frames of the full MTU do arrive.
     if (bytes.size() + crc_bytes > pf_.longest_frame_bytes() + (frame.tagged ? tag_bytes : 0))
@@ -271,15 +285,18 @@ RxOutcome Vf::receive(std::span<const std::byte> bytes, Origin origin) noexcept 
     const RxWrite write{
         .hash = hash,
         .verdict = checksum_verdict(frame, pf_.policy().part).with(RxDone::loopback, origin == Origin::function),
-        .hide_tag = pf_.policy().port_vlan != 0};
+        .hide_tag = pf_.policy().port_vlan != 0,
+        .faults = faults_.spoils_write_backs() ? &faults_ : nullptr,
+        .spoiled = &spoiled_};
     if (rules_.strict()) {
         const std::uint32_t buffer_bytes = queue.get<VFSRRCTL>().get(VFSRRCTL::packet_buffer_kib) * 1024;
         const auto most = static_cast<std::uint32_t>(bytes.size()) / std::max(buffer_bytes, 1024u) + 1;
         rx_watch_[index].use(std::min(queue.owned(), most));
     }
-    const RxOutcome outcome = write_frame(queue, memory_, frame, write);
+    const RxOutcome outcome = faults_.rx_stall ? RxOutcome::stalled : write_frame(queue, memory_, frame, write);
     if (outcome == RxOutcome::dma_fault && rules_.broken(Rule::bad_dma)) queue.block();
-    if (outcome == RxOutcome::delivered) {
+    // MISSING: whether a frame counts as received whose DMA failed. It passed every filter, so here it does.
+    if (outcome == RxOutcome::delivered || outcome == RxOutcome::stalled || outcome == RxOutcome::dma_fault) {
         const auto destination = frame.destination();
         const bool broadcast = std::ranges::all_of(destination, [](std::uint8_t byte) { return byte == 0xff; });
         statistics_.count_received(bytes.size(), (destination[0] & 1) != 0 && !broadcast);
@@ -314,13 +331,31 @@ void Vf::advance(Time now) noexcept {
     }
     if (const unsigned mbps = pf_.policy().rate_mbps; mbps != 0)
         for (RateLimit& rate : rates_) rate.advance(now, mbps);
-    interrupts_.deliver(now);
+    spoiled_.advance(now, memory_);
+    if (faults_.link_flap.count() != 0 && now >= next_flap_) {
+        next_flap_ = now + faults_.link_flap;
+        set_link(!link_up_);
+    }
+    if (!faults_.removed) interrupts_.deliver(now);
+}
+
+// What ends needs its own end: the PF comes back with RSTD, the link up, a device that was plugged in again is new.
+void Vf::set_faults(const Faults& faults) {
+    const Faults before = std::exchange(faults_, faults);
+    memory_.set_broken(faults.dma);
+    if (faults.in_reset && !before.in_reset) mailbox_.begin_pf_reset();
+    if (!faults.in_reset && before.in_reset) mailbox_.end_pf_reset();
+    if (faults.link_flap.count() == 0 && before.link_flap.count() != 0) set_link(true);
+    if (faults.link_flap.count() != 0 && before.link_flap.count() == 0) next_flap_ = now_;
+    if (!faults.removed && before.removed) function_level_reset();
 }
 
 std::optional<Time> Vf::due() const noexcept {
     std::optional<Time> earliest = interrupts_.due();
     const auto consider = [&](Time time) { earliest = earliest ? std::min(*earliest, time) : time; };
     if (pf_back_) consider(*pf_back_);
+    if (faults_.link_flap.count() != 0) consider(next_flap_);
+    if (const auto late = spoiled_.due()) consider(*late);
     const unsigned mbps = pf_.policy().rate_mbps;
     for (unsigned queue = 0; queue < queues_; ++queue)
         if (!rates_[queue].allows(mbps) && tx_[queue].enabled() && tx_[queue].owned() > 0)

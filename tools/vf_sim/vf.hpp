@@ -9,6 +9,7 @@
 #include "tools/vf_sim/config_space.hpp"
 #include "tools/vf_sim/counters.hpp"
 #include "tools/vf_sim/dma_map.hpp"
+#include "tools/vf_sim/faults.hpp"
 #include "tools/vf_sim/hardware_statistics.hpp"
 #include "tools/vf_sim/interrupts.hpp"
 #include "tools/vf_sim/mailbox.hpp"
@@ -34,6 +35,7 @@ public:
     std::uint32_t load(std::uint32_t offset);  ///< BAR0, multiple of 4 below driver::bar0_bytes
     void store(std::uint32_t offset, std::uint32_t value);
     ConfigSpace& config() { return config_; }
+    void read_config(std::size_t offset, std::span<std::byte> to) const;
     void write_config(std::size_t offset, std::span<const std::byte> bytes);
     void function_level_reset();
     /// The client is gone: its memory and eventfds are dropped, and the function is reset.
@@ -52,7 +54,7 @@ public:
     template <class Send>
     std::size_t transmit(std::size_t budget, Send send) noexcept {
         std::size_t taken = 0;
-        if (!link_up_ || !pf_.transmit_enabled() || !config_.bus_master()) return taken;
+        if (!link_up_ || !pf_.transmit_enabled() || !config_.bus_master() || faults_.stop_transmit()) return taken;
         const std::uint16_t port_vlan = pf_.policy().port_vlan;
         for (unsigned queue = 0; queue < queues_; ++queue) {
             if (!tx_[queue].enabled()) continue;
@@ -65,7 +67,7 @@ public:
                     rates_[queue].spend(bytes.size());
                     send(bytes);
                 }
-                engines_[queue]->complete(frame);
+                if (!faults_.tx_lost) engines_[queue]->complete(frame);
                 if (frame.report) interrupts_.raise_tx(queue);
             }
         }
@@ -93,6 +95,10 @@ public:
     void set_link(bool up);
     /// The PF driver restarts: RSTI now, RSTD after `length`. LINUX: it pings, without CTS, at both ends.
     void reset_pf(std::chrono::milliseconds length);
+
+    /// On command, things go wrong: all at once what was not so before, until what was is no more.
+    void set_faults(const Faults& faults);
+    const Faults& faults() const { return faults_; }
 
     bool link_up() const { return link_up_; }
     /// Frames were shown and have not been taken: reason for the PF to reset the port when the link is lost.
@@ -138,6 +144,9 @@ private:
     std::uint32_t packet_split_ = 0;                          // VFPSRTYPE
     std::array<std::uint32_t, 1 + 10 + 16> own_rss_words_{};  // VFMRQC, VFRSSRK, VFRETA
     Rss own_rss_;
+    Faults faults_;
+    SpoiledWriteBacks spoiled_;
+    Time next_flap_{};
     bool link_up_ = true;
     bool link_steady_ = true;  // up since VFLINKS was last read
     Time now_{};

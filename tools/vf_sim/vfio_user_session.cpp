@@ -268,7 +268,7 @@ auto VfioUserSession::region_read(Request request) -> Result {
     if (access->region == bar0_region)
         answer.error = read_bar0(access->offset, data);
     else if (access->region == config_region)
-        vf_.config().read(access->offset, data);
+        vf_.read_config(access->offset, data);
     else
         read_bar3(access->offset, data);
     return answer;
