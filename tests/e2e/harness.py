@@ -112,12 +112,14 @@ class Process:
 
 
 class Simulator(Process):
-    """vf_sim; `control` takes a line and answers with a JSON object."""
+    """vf_sim; `control` takes a line and answers with a JSON object. With trapped doorbells it is strict."""
 
     def __init__(self, directory: pathlib.Path, wire: str, options: tuple[str, ...], name: str):
         self.socket = directory / "vf.sock"
         self.control = directory / "vf.control"
-        command = [BUILD / "vf_sim", "--socket", self.socket, "--control", self.control, "--wire", wire, *options]
+        strict = () if "poll" in options else ("--strict",)
+        command = [BUILD / "vf_sim", "--socket", self.socket, "--control", self.control, "--wire", wire, *strict,
+                   *options]
         super().__init__(directory, name, command)
         self.wait_until_ready(lambda: listening(self.control))
 
@@ -215,6 +217,13 @@ class Lab:
     def process(self, name: str, command: list, **options) -> Process:
         return self.keep(Process(self.directory, self.name(name), command, **options))
 
+    def expect_no_violations(self) -> None:
+        """Of the rules in docs/vf_sim.md, by a driver of ours."""
+        for process in self.processes:
+            if isinstance(process, Simulator) and process.running():
+                violations = process.status().get("violations", {})
+                expect(violations == {}, f"the driver broke rules: {violations}")
+
     def end(self) -> None:
         for process in reversed(self.processes):
             process.send(signal.SIGCONT)
@@ -249,6 +258,7 @@ class Suite:
         lab = Lab()
         try:
             function(lab, *arguments, **options)
+            lab.expect_no_violations()
             print(f"ok: {sentence}", flush=True)
         except Exception as error:  # whatever went wrong in one check, the others are still worth running
             self.failures += 1

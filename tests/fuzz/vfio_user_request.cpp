@@ -118,6 +118,7 @@ private:
         policy.queues = 1u << (choice >> 3 & 3);
         policy.mtu_bytes = (choice & 32) != 0 ? 9000 : 1500;
         policy.spoof_check = (choice & 64) != 0;
+        policy.strict = policy.mdd = (choice & 128) != 0;
         policy.mac = mem::EthernetAddress{2, 0, 0, 0, 0, 1};
         return policy;
     }
