@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mem/mapping.hpp"
+#include "tests/fuzz/input.hpp"
 #include "tools/vf_sim/vfio_user_session.hpp"
 
 namespace {
@@ -22,27 +23,8 @@ constexpr std::size_t memory_bytes = 64 * 1024;
 constexpr std::uint64_t memory_at = 0x10000;
 constexpr int most_steps = 200;
 
-/// Hands the input out; zeros when it is used up.
-class Input {
-public:
-    Input(const std::uint8_t* data, std::size_t size) : rest_(std::as_bytes(std::span(data, size))) {}
-    bool empty() const { return rest_.empty(); }
-    template <class T>
-    T take() {
-        T value{};
-        const auto bytes = take_bytes(sizeof(T));
-        std::memcpy(&value, bytes.data(), bytes.size());
-        return value;
-    }
-    std::span<const std::byte> take_bytes(std::size_t most) {
-        const auto bytes = rest_.first(std::min(most, rest_.size()));
-        rest_ = rest_.subspan(bytes.size());
-        return bytes;
-    }
-
-private:
-    std::span<const std::byte> rest_;
-};
+using fuzz::check;
+using fuzz::Input;
 
 /// The client's memory: a file that may be mapped for DMA, and our own view of it.
 struct ClientMemory {
@@ -129,9 +111,6 @@ private:
     template <class T>
     static std::span<const std::byte> mem_bytes(const T& value) {
         return std::as_bytes(std::span(&value, 1));
-    }
-    static void check(bool condition) {
-        if (!condition) __builtin_trap();
     }
 
     void ask(driver::MessageType type) {
