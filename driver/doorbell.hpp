@@ -28,6 +28,8 @@ public:
         if (refused_) [[unlikely]]
             post();
     }
+    /// The device was reset: what it refused to hear must not reach it any more.
+    void forget() noexcept { refused_ = false; }
     /// False while a write waits for room in the socket: do not sleep then.
     bool settled() const noexcept { return !refused_; }
 

@@ -117,6 +117,7 @@ void TxRing::restart() noexcept {
     next_report_ = oldest_report_ = 0;
     frames_since_report_ = 0;
     has_context_ = false;
+    tail_.forget();
 }
 
 }  // namespace vitrine::driver

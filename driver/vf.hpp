@@ -101,14 +101,16 @@ public:
                 grant.vlans_refused.push_back(vlan);
 
         grant.mode = ask_for_receive_mode(request);
-        if (grant.mode < ReceiveMode::all_multicast) {
-            grant.hashes =
-                multicast_hashes(identity_.mac, request.groups, identity_.multicast_filter, grant.groups_left_out);
-            const bool taken = set_multicast_hashes(grant.hashes);
-            grant.mode = taken ? ReceiveMode::multicast_hashes : ReceiveMode::none;
-            if (!taken) grant.hashes.clear();
-        }
+        if (grant.mode < ReceiveMode::all_multicast) set_groups(request.groups, grant);
         return grant;
+    }
+
+    /// Other groups, in a VF that was granted no more than hashes: one message.
+    void set_groups(const std::vector<MacAddress>& groups, FilterGrant& grant) {
+        grant.hashes = multicast_hashes(identity_.mac, groups, identity_.multicast_filter, grant.groups_left_out);
+        const bool taken = set_multicast_hashes(grant.hashes);
+        grant.mode = taken ? ReceiveMode::multicast_hashes : ReceiveMode::none;
+        if (!taken) grant.hashes.clear();
     }
 
     /// As last seen by reset() or watch().

@@ -57,9 +57,9 @@ bool EventFd::drain() const noexcept {
     return drain_event(file_.get());
 }
 
-void signal_event(int descriptor) noexcept {
+bool signal_event(int descriptor) noexcept {
     const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(descriptor, &one, sizeof(one));
+    return ::write(descriptor, &one, sizeof(one)) == sizeof(one);
 }
 
 bool drain_event(int descriptor) noexcept {

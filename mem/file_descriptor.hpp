@@ -51,8 +51,10 @@ private:
     FileDescriptor file_;
 };
 
-/// Signals an eventfd that a peer gave us. A full counter or a closed descriptor is the peer's loss, not ours.
-void signal_event(int descriptor) noexcept;
+/// Signals an eventfd that a peer gave us. A full counter or a closed descriptor is the peer's loss, not ours; false
+/// then. A peer that fills the counter and clears O_NONBLOCK, which is its to clear, holds the caller until a signal
+/// comes (EINTR): whoever writes to a peer's eventfd needs somebody to wake it, as a poll thread has (Handover).
+bool signal_event(int descriptor) noexcept;
 /// Reads an eventfd that a peer gave us; false when it was not signalled.
 bool drain_event(int descriptor) noexcept;
 

@@ -35,6 +35,7 @@ void on_bus_error(int, siginfo_t* fault, void*) {
         return;
     }
     std::signal(SIGBUS, SIG_DFL);
+    if (fault->si_code <= 0) ::raise(SIGBUS);  // somebody's kill(): there is no access that would fault again
 }
 
 void install_handler() {

@@ -1,5 +1,7 @@
 #include "mem/handover.hpp"
 
+#include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <poll.h>
@@ -13,7 +15,15 @@ void sleep_on(const EventFd& event, int limit_milliseconds) noexcept {
     if (::poll(&entry, 1, limit_milliseconds) > 0) event.drain();
 }
 
+constexpr std::chrono::milliseconds patience_before_signal{100};
+
 }  // namespace
+
+Handover::Handover() {
+    struct sigaction action{};
+    action.sa_handler = [](int) {};  // without SA_RESTART: a system call ends
+    ::sigaction(SIGUSR1, &action, nullptr);
+}
 
 Handover::Hold Handover::take(std::chrono::milliseconds limit) {
     if (depth_++ > 0) return Hold(*this);
@@ -27,7 +37,9 @@ Handover::Hold Handover::take(std::chrono::milliseconds limit) {
             std::fputs("the poll thread does not stop: ending the process\n", stderr);
             std::abort();
         }
-        sleep_on(taken_event_, static_cast<int>(left.count()));
+        sleep_on(taken_event_, static_cast<int>(std::min(left, patience_before_signal).count()));
+        if (poll_thread_ && deadline - std::chrono::steady_clock::now() < limit - patience_before_signal)
+            ::pthread_kill(*poll_thread_, SIGUSR1);
     }
     return Hold(*this);
 }

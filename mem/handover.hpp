@@ -3,6 +3,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <pthread.h>
 #include <span>
 #include <utility>
 
@@ -50,6 +52,12 @@ public:
         Handover* owner_ = nullptr;
     };
 
+    Handover();
+
+    /// The thread that will call stand_by(). While it does not answer a take() it gets SIGUSR1 ten times a second,
+    /// which ends any system call with EINTR: a peer's eventfd whose counter is full would otherwise hold it for ever.
+    void set_poll_thread(pthread_t thread) noexcept { poll_thread_ = thread; }
+
     /// Control thread. Nested calls are served at once. A poll thread that does not stop within `limit` is stuck, and
     /// nothing it owns can be touched again: the process ends (abort) with a line that says so.
     Hold take(std::chrono::milliseconds limit = std::chrono::seconds(5));
@@ -70,6 +78,7 @@ private:
     EventFd taken_event_;
     EventFd given_back_event_;
     unsigned depth_ = 0;  // control thread only
+    std::optional<pthread_t> poll_thread_;
 };
 
 }  // namespace vitrine::mem

@@ -71,11 +71,17 @@ FileDescriptor listen_unix(const std::string& path, SocketType type, unsigned mo
     const sockaddr_un address = address_of(path);
     FileDescriptor socket = make_socket(type, path);
     struct stat status{};
-    if (::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) {
+    const bool exists = ::lstat(path.c_str(), &status) == 0;
+    if (exists && !S_ISSOCK(status.st_mode))
+        throw std::system_error(EEXIST, std::generic_category(),
+                                "listen on " + path + ": something else is there (remove it, or choose another path)");
+    if (exists) {
         FileDescriptor probe = make_socket(type, path);
-        if (::connect(probe.get(), generic(address), sizeof(address)) == 0)
+        if (::fcntl(probe.get(), F_SETFL, O_NONBLOCK) != 0) throw_errno("listen on " + path);
+        // EAGAIN: so many wait there that we would have to wait behind them.
+        if (::connect(probe.get(), generic(address), sizeof(address)) == 0 || errno == EAGAIN)
             throw std::system_error(EADDRINUSE, std::generic_category(),
-                                    "listen on " + path + ": somebody does already");
+                                    "listen on " + path + ": another process does (end it, or choose another path)");
         if (errno == ECONNREFUSED) ::unlink(path.c_str());
     }
     const mode_t before = ::umask(0777 & ~mode);
@@ -84,7 +90,7 @@ FileDescriptor listen_unix(const std::string& path, SocketType type, unsigned mo
     ::umask(before);
     if (bound != 0) {
         errno = bind_error;
-        throw_errno("listen on " + path);
+        throw_errno("listen on " + path + (bind_error == ENOENT ? ": no such directory (create it)" : ""));
     }
     if (::listen(socket.get(), 4) != 0) throw_errno("listen on " + path);
     if (::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) throw_errno("listen on " + path);

@@ -18,6 +18,7 @@ struct RingCounters {
     std::uint64_t kicks = 0;
     std::uint64_t calls = 0;             ///< interrupts sent
     std::uint64_t calls_suppressed = 0;  ///< publications that the driver did not want to hear of
+    std::uint64_t calls_refused = 0;     ///< the front-end's eventfd took no more
     std::uint64_t ring_broken = 0;
 };
 
@@ -40,6 +41,7 @@ struct ReceiveCounters : RingCounters {
         {"kicks", &ReceiveCounters::kicks},
         {"calls", &ReceiveCounters::calls},
         {"calls_suppressed", &ReceiveCounters::calls_suppressed},
+        {"calls_refused", &ReceiveCounters::calls_refused},
         {"ring_broken", &ReceiveCounters::ring_broken},
     });
 };
@@ -68,6 +70,7 @@ struct TransmitCounters : RingCounters {
         {"kicks", &TransmitCounters::kicks},
         {"calls", &TransmitCounters::calls},
         {"calls_suppressed", &TransmitCounters::calls_suppressed},
+        {"calls_refused", &TransmitCounters::calls_refused},
         {"ring_broken", &TransmitCounters::ring_broken},
     });
 };

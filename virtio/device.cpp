@@ -110,13 +110,13 @@ bool Device::start(unsigned ring) {
     if (vring.base && *vring.base != used_index(ring)) ++session_counters_.base_differs;
     vring.base.reset();
     // What an earlier process used may never have been announced: the driver looks once, and no interrupt is lost.
-    if (vring.call) mem::signal_event(vring.call.get());
+    owe_call(ring);
     return true;
 }
 
 void Device::stop(unsigned ring) noexcept {
     const auto halt = [&](auto& queue) {
-        queue->publish();
+        queue->show();
         used_index_[ring] = queue->used_index();
         queue.reset();
     };
@@ -125,6 +125,12 @@ void Device::stop(unsigned ring) noexcept {
         halt(receive_[ring / 2]);
     else
         halt(transmit_[ring / 2]);
+}
+
+void Device::owe_call(unsigned ring) noexcept {
+    const unsigned pair = ring / 2;
+    if (receives(ring) && receive_[pair]) receive_[pair]->owe_call();
+    if (!receives(ring) && transmit_[pair]) transmit_[pair]->owe_call();
 }
 
 void Device::refresh_events(unsigned ring) noexcept {

@@ -86,6 +86,8 @@ public:
     void stop(unsigned ring) noexcept;
     /// Passes the ring's eventfds on to its queue, if it runs.
     void refresh_events(unsigned ring) noexcept;
+    /// An interrupt for the driver soon, if the ring runs.
+    void owe_call(unsigned ring) noexcept;
     /// used.idx as the ring stands or stood: the answer to GET_VRING_BASE.
     std::uint16_t used_index(unsigned ring) const;
     void set_used_index(unsigned ring, std::uint16_t index) { used_index_[ring] = index; }

@@ -16,7 +16,7 @@ DeviceRing::DeviceRing(const GuestMemory& memory, RingMemory where, RingFeatures
       published_(used_),
       available_(used_) {}
 
-bool DeviceRing::publish() noexcept {
+bool DeviceRing::show() noexcept {
     if (used_ == published_) return false;
     const std::uint16_t before = published_;
     published_ = used_;
@@ -24,13 +24,20 @@ bool DeviceRing::publish() noexcept {
     store(where_.used + offsetof(RingHeader, index), used_, std::memory_order_release);
     // Our index must be visible before we read the driver's wish, else both sides could wait for each other (2.7.7.2).
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (events_.call >= 0 && driver_wants_call(before)) {
-        mem::signal_event(events_.call);
-        ++counters_.calls;
-    } else {
+    if (driver_wants_call(before))
+        call_owed_ = true;
+    else
         ++counters_.calls_suppressed;
-    }
     return true;
+}
+
+void DeviceRing::call() noexcept {
+    call_owed_ = false;
+    if (events_.call < 0) return;
+    if (mem::signal_event(events_.call))
+        ++counters_.calls;
+    else
+        ++counters_.calls_refused;
 }
 
 bool DeviceRing::driver_wants_call(std::uint16_t before) const noexcept {

@@ -107,7 +107,17 @@ public:
     }
 
     /// Shows the driver what was given back: one store of used.idx, at most one eventfd write. False: nothing was.
-    bool publish() noexcept;
+    /// Poll thread, since a write to the front-end's eventfd can block (see mem::Handover).
+    bool publish() noexcept {
+        const bool shown = show();
+        if (call_owed_) call();
+        return shown;
+    }
+    /// The store alone; the interrupt follows with the next publish(). Control thread, while the poll thread stands
+    /// still.
+    bool show() noexcept;
+    /// The driver may wait for an interrupt that never came: one follows with the next publish().
+    void owe_call() noexcept { call_owed_ = true; }
 
     /// Says whether the driver should kick when it adds a chain. After saying yes ask has_waiting() again: what was
     /// added in between comes without a kick (2.7.10).
@@ -119,7 +129,7 @@ public:
     /// Control thread, while the poll thread stands still.
     void set_events(RingEvents events) noexcept { events_ = events; }
 
-    /// Nothing moves from now on; the front-end hears of it through the error eventfd.
+    /// Nothing moves from now on; the front-end hears of it through the error eventfd. Poll thread, as publish().
     void break_ring() noexcept;
 
 private:
@@ -149,6 +159,7 @@ private:
                                                 std::atomic_ref(words[1]).load(std::memory_order_relaxed)});
     }
     bool driver_wants_call(std::uint16_t before) const noexcept;
+    void call() noexcept;
 
     const GuestMemory& memory_;
     RingMemory where_;
@@ -160,6 +171,7 @@ private:
     std::uint16_t published_;
     std::uint16_t available_;  ///< avail.idx as last read and checked
     bool broken_ = false;
+    bool call_owed_ = false;
 };
 
 template <class Visit>

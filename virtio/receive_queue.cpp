@@ -7,7 +7,7 @@ namespace vitrine::virtio {
 
 namespace {
 
-/// Pieces of guest memory that one frame may fill: enough for 9018 bytes in buffers of 12.
+/// Pieces of guest memory that one frame may fill, and descriptors that it may take: enough for 9018 bytes in buffers of 12.
 constexpr std::size_t most_segments = 1024;
 
 }  // namespace
@@ -96,6 +96,7 @@ bool ReceiveQueue::deliver_whole(std::span<const std::span<const std::byte>> pie
 ReceiveQueue::Outcome ReceiveQueue::gather(std::size_t bytes) noexcept {
     segments_.clear();
     buffers_.clear();
+    descriptors_ = 0;
     const std::size_t most_buffers = mergeable_ ? ring_.entries() : 1;
     for (std::size_t gathered = 0; gathered < bytes;) {
         if (buffers_.size() == most_buffers) return Outcome::dropped;
@@ -112,7 +113,9 @@ ReceiveQueue::Outcome ReceiveQueue::add_buffer() noexcept {
     bool room = true;
     std::uint64_t length_bytes = 0;
     const auto add = [&](const Descriptor& descriptor) {
-        if (!(descriptor.flags & Descriptor::device_writes)) return false;
+        // Empty ones count: chains of them would be work without end.
+        room = ++descriptors_ <= most_segments;
+        if (!room || !(descriptor.flags & Descriptor::device_writes)) return false;
         for (std::uint64_t offset = 0; offset < descriptor.length_bytes;) {
             const auto range =
                 memory_.translate(mem::GuestPhys{descriptor.address + offset}, descriptor.length_bytes - offset);

@@ -34,6 +34,9 @@ public:
 
     /// Shows the driver what was delivered: one store of used.idx, at most one eventfd write. False: nothing was.
     bool publish() noexcept { return ring_.publish(); }
+    /// publish() without the interrupt, which follows with the next one. While the poll thread stands still.
+    bool show() noexcept { return ring_.show(); }
+    void owe_call() noexcept { ring_.owe_call(); }
 
     /// True when the driver has posted buffers that are not used yet. A ring that never has any is an unused pair.
     bool has_buffers() const noexcept { return ring_.has_waiting(); }
@@ -76,6 +79,7 @@ private:
     DeviceRing ring_;
     bool mergeable_;
     ReceiveCounters& counters_;
+    std::size_t descriptors_ = 0;    ///< read for one frame
     std::vector<Segment> segments_;  ///< of one frame; never grows past what the constructor reserved
     std::vector<Buffer> buffers_;    ///< likewise
 };

@@ -17,9 +17,9 @@ using Counters = SessionCounters;
 
 namespace {
 
-/// True for an eventfd, made non-blocking: the poll thread must never wait in one. The front-end shares the open file
-/// and could clear the flag: reads do not rely on it (mem::drain_event), and a write waits only once the counter is
-/// full, after 2^64 - 2 interrupts that nobody took.
+/// True for an eventfd, made non-blocking. The front-end shares the open file and could clear the flag: reads do not
+/// rely on it (mem::drain_event), and a write that waits because the counter is full is the poll thread's alone, whom
+/// the next hold gets out of it (mem::Handover).
 bool accept_event(const mem::FileDescriptor& file) {
     std::array<char, 64> target{};
     const std::string link = "/proc/self/fd/" + std::to_string(file.get());
@@ -137,7 +137,7 @@ Session::Answer Session::set_vring_call(Message& message) {
     vring.call = std::move(file->file);
     device_.refresh_events(file->ring);
     // The driver may wait for an interrupt that went to the old eventfd.
-    if (vring.started && vring.call) mem::signal_event(vring.call.get());
+    device_.owe_call(file->ring);
     return {};
 }
 

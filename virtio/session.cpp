@@ -189,7 +189,9 @@ Session::Answer Session::set_owner(Message&) {
 Session::Answer Session::reset_owner(Message&) {
     const auto hold = hooks_.hold();
     stop_rings();
-    for (unsigned ring = 0; ring < device_.rings(); ++ring) device_.vring(ring).enabled = Enabled::not_yet;
+    // Without SET_VRING_ENABLE nobody would ever enable them again.
+    if ((device_.features() & feature::protocol_features) != 0)
+        for (unsigned ring = 0; ring < device_.rings(); ++ring) device_.vring(ring).enabled = Enabled::not_yet;
     start_rings();
     return {};
 }

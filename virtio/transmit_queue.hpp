@@ -51,6 +51,9 @@ public:
 
     /// Shows the driver what was completed: one store of used.idx, at most one eventfd write.
     bool publish() noexcept { return ring_.publish(); }
+    /// publish() without the interrupt, which follows with the next one. While the poll thread stands still.
+    bool show() noexcept { return ring_.show(); }
+    void owe_call() noexcept { ring_.owe_call(); }
 
     /// Frames given out and not completed.
     std::size_t in_flight() const { return in_flight_; }

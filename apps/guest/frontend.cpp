@@ -76,7 +76,9 @@ mem::FileDescriptor connect_to_backend(const std::string& path, std::chrono::mil
         } catch (const std::system_error& error) {
             const bool may_come =
                 error.code() == std::errc::no_such_file_or_directory || error.code() == std::errc::connection_refused;
-            if (!may_come || std::chrono::steady_clock::now() + pause > deadline) throw;
+            if (!may_come || std::chrono::steady_clock::now() + pause > deadline)
+                throw std::system_error(error.code(),
+                                        "no back-end at " + path + " (does vitrine run and listen there?)");
         }
         std::this_thread::sleep_for(pause);
     }
@@ -230,7 +232,8 @@ void Frontend::receive(Request request, std::span<std::byte> payload) {
             throw std::system_error(ECONNRESET, std::generic_category());
     } catch (const std::system_error& error) {
         if (error.code() == std::errc::protocol_error) throw;
-        throw std::system_error(error.code(), name_of(request) + ": no answer from the back-end");
+        throw std::system_error(error.code(),
+                                name_of(request) + ": no answer from the back-end (it serves one front-end at a time)");
     }
 }
 

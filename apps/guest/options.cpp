@@ -73,7 +73,14 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
     app.footer(footer);
     app.set_version_flag("--version", std::string("vitrine-guest " VITRINE_VERSION));
     const auto word_of = [](const auto& words) {
-        return CLI::CheckedTransformer(words).description(CLI::detail::generate_map(words, true));
+        return CLI::Validator(
+            [words](std::string& word) -> std::string {
+                const auto found = words.find(word);
+                if (found == words.end()) return word + " is none of " + CLI::detail::generate_map(words, true);
+                word = std::to_string(static_cast<int>(found->second));
+                return {};
+            },
+            CLI::detail::generate_map(words, true));
     };
     app.add_option("mode", options.mode, "What to do, see below")->required()->transform(word_of(modes));
     app.add_option("--socket", options.socket_path, "The vhost-user socket of the back-end")->required();

@@ -20,10 +20,19 @@ nlohmann::json error_reply(const nlohmann::json& id, int code, const std::string
     return {{"jsonrpc", "2.0"}, {"id", id}, {"error", {{"code", code}, {"message", message}}}};
 }
 
+mem::FileDescriptor listen(const std::string& path) {
+    try {
+        return mem::listen_unix(path);
+    } catch (const std::system_error& error) {
+        if (error.code() != std::errc::address_in_use) throw;
+        throw std::runtime_error(path + ": a vitrine of this name runs already (choose another: --name)");
+    }
+}
+
 }  // namespace
 
 ControlSocket::ControlSocket(EventLoop& loop, const std::string& path, Handler handler)
-    : loop_(loop), path_(path), handler_(std::move(handler)), listener_(mem::listen_unix(path)) {
+    : loop_(loop), path_(path), handler_(std::move(handler)), listener_(listen(path)) {
     loop_.add(listener_.get(), [this] { accept(); });
 }
 

@@ -24,6 +24,8 @@ using namespace std::chrono_literals;
 constexpr std::chrono::seconds tick = 1s;
 constexpr std::chrono::seconds first_retry_pause = 1s;
 constexpr std::chrono::seconds longest_retry_pause = 30s;
+constexpr std::chrono::seconds group_refresh_pause = 3s;
+constexpr unsigned most_groups_a_tick = 64;
 
 /// SIGTERM and SIGINT as a descriptor. Before any thread starts, so that all of them have the signals blocked.
 mem::FileDescriptor block_signals() {
@@ -41,17 +43,17 @@ std::unique_ptr<Nic> first_nic(const Options& options, NicMemory& memory, const 
     try {
         return std::make_unique<Nic>(options, memory, groups);
     } catch (const std::system_error& error) {
-        throw std::runtime_error("--vf " + options.vf + ": " + error.what() +
-                                 " (does the VF's server run, and does its PF answer?)");
+        const bool our_options = error.code() == std::errc::invalid_argument;
+        throw std::runtime_error(
+            "--vf " + options.vf + ": " + error.what() +
+            (our_options ? "" : " (does the VF's server run, does its PF answer, or has another process the VF?)"));
     }
 }
 
-void make_run_directory(const std::string& path) {
-    std::error_code error;
-    std::filesystem::create_directories(path, error);
-    if (error)
-        throw std::runtime_error("run directory " + path + ": " + error.message() + " (choose another: --run-dir)");
-    ::chmod(path.c_str(), 0750);
+/// Where only one process of this name can be. The control socket in it says so: it comes before anything is touched
+/// that another process may use.
+std::string control_path(const Options& options) {
+    return options.run_directory + "/control.sock";
 }
 
 bool is_listening(int socket) {
@@ -74,6 +76,8 @@ virtio::DeviceConfig device_config(const Options& options, const Nic& nic) {
 
 Daemon::Daemon(const Options& options)
     : options_(options),
+      run_directory_(options_.run_directory),
+      control_(loop_, control_path(options_), [this](const std::string& method) { return answer(method); }),
       signals_(block_signals()),
       memory_(options_),
       nic_(first_nic(options_, memory_, learned_groups_)),
@@ -85,9 +89,6 @@ Daemon::Daemon(const Options& options)
     for (unsigned pair = 0; pair < options_.pairs; ++pair)
         pairs_.push_back(
             std::make_unique<Pair>(memory_.packet_pool, memory_.bounce_pool, device_, pair, options_.guest_dma));
-    make_run_directory(options_.run_directory);
-    control_.emplace(loop_, options_.run_directory + "/control.sock",
-                     [this](const std::string& method) { return answer(method); });
     loop_.add(signals_.get(), [this] { stop_ = true; });
     poller_.start();
     open_front_end();
@@ -177,11 +178,15 @@ void Daemon::check_health() {
 
 void Daemon::learn_groups() {
     if (options_.multicast != "auto") return;
-    bool changed = false;
     GroupAddress group;
     for (const auto& pair : pairs_)
-        while (pair->transmit.pop_joined_group(group)) changed |= learned_groups_.hear(group);
-    if (changed) nic_->refresh_groups();
+        for (unsigned heard = 0; heard < most_groups_a_tick && pair->transmit.pop_joined_group(group); ++heard)
+            groups_changed_ |= learned_groups_.hear(group);
+    // One message to the PF, and not each second: a guest that reports new groups all the time costs no more than that.
+    if (!groups_changed_ || Clock::now() < next_group_refresh_) return;
+    groups_changed_ = false;
+    next_group_refresh_ = Clock::now() + group_refresh_pause;
+    nic_->refresh_groups();
 }
 
 /// It did not answer as it should: the next tick resets it, unless its connection turns out to be lost.
@@ -241,7 +246,7 @@ void Daemon::lose_vf(const std::string& why) {
     {
         const mem::Handover::Hold hold = poller_.hold();
         nic_->stop(pairs_, poller_);
-        unmap_all_regions();
+        forget_mappings();
     }
     nic_.reset();
     needs_reset_ = false;
@@ -286,10 +291,11 @@ bool Daemon::map_next_region() {
     return false;
 }
 
-void Daemon::unmap_all_regions() noexcept {
+/// Those of a device that is gone went with it.
+void Daemon::forget_mappings() noexcept {
     for (const virtio::GuestRegion& region : device_.memory().regions()) {
         if (region.iova.raw == 0) continue;
-        nic_->unmap_guest(region);
+        memory_.iova_space.give(region.iova);
         device_.memory().set_iova(region.guest, {});
     }
 }
@@ -310,9 +316,7 @@ void Daemon::open_front_end() {
         try {
             listener_ = mem::listen_unix(wanted.socket_path);
         } catch (const std::system_error& error) {
-            throw std::runtime_error(
-                "--socket-path: " + std::string(error.what()) +
-                (error.code() == std::errc::no_such_file_or_directory ? " (create its directory)" : ""));
+            throw std::runtime_error("--socket-path: " + std::string(error.what()));
         }
     }
     wait_for_front_end();

@@ -15,6 +15,7 @@
 #include "apps/vitrine/nic.hpp"
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/poller.hpp"
+#include "apps/vitrine/run_directory.hpp"
 #include "virtio/device.hpp"
 #include "virtio/session.hpp"
 
@@ -67,7 +68,7 @@ private:
     virtio::Hooks session_hooks();
 
     bool map_next_region();
-    void unmap_all_regions() noexcept;
+    void forget_mappings() noexcept;
 
     nlohmann::json answer(const std::string& method);
     nlohmann::json status();
@@ -75,7 +76,9 @@ private:
     nlohmann::json audit();
 
     const Options options_;
+    const RunDirectory run_directory_;
     EventLoop loop_;
+    ControlSocket control_;
     mem::FileDescriptor signals_;
     NicMemory memory_;
     LearnedGroups learned_groups_;
@@ -83,13 +86,14 @@ private:
     virtio::Device device_;
     std::vector<std::unique_ptr<Pair>> pairs_;
     Poller poller_;
-    std::optional<ControlSocket> control_;
     mem::FileDescriptor listener_;
     std::unique_ptr<virtio::Session> session_;
     VfEvents vf_events_;
     Clock::time_point next_tick_{};
     std::chrono::seconds retry_pause_{1};
     Clock::time_point next_retry_{};
+    Clock::time_point next_group_refresh_{};
+    bool groups_changed_ = false;
     bool needs_reset_ = false;
     bool regions_changed_ = false;
     bool stop_ = false;

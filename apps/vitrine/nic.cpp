@@ -101,8 +101,7 @@ void Nic::reset() {
 }
 
 void Nic::refresh_groups() {
-    if (filters_.mode == driver::ReceiveMode::multicast_hashes)
-        filters_ = vf_.set_filters(filter_request(options_, learned_groups_));
+    if (filters_.mode == driver::ReceiveMode::multicast_hashes) vf_.set_groups(learned_groups_.list(), filters_);
 }
 
 /// What the PF keeps away looks like silence on the wire: it is said once, here.

@@ -105,7 +105,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
 
     CLI::App app("vitrine gives one virtual machine one VF of an Intel 82599, X540 or X550, in user space.");
     app.set_version_flag("--version", std::string("vitrine " VITRINE_VERSION));
-    app.require_subcommand(1);
+    app.require_subcommand(0, 1);
     app.footer("Example: vitrine run --name vm1 --vf vfio-user:/run/vf.sock --socket-path /run/vitrine/vm1/vhost.sock");
     app.set_config("--config", "", "TOML file with the options of `run` by their long names; the command line wins");
     app.allow_config_extras(CLI::config_extras_mode::error);
@@ -159,6 +159,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
 
     try {
         app.parse(argc, argv);
+        if (!run->parsed()) throw CLI::RequiredError("a verb: run");
         options.run_directory = run_directory_root + "/" + options.name;
         for (const unsigned vlan : vlans) options.vlans.push_back(static_cast<std::uint16_t>(vlan));
         options.guest_dma = guest_dma == "on";
@@ -175,6 +176,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
             options.idle_spin = std::chrono::microseconds(microseconds);
         }
         options.multicast = multicast;
+        if (multicast.empty()) throw CLI::ValidationError("--multicast", "auto, all, or a list of group addresses");
         if (multicast != "auto" && multicast != "all") {
             options.multicast = "list";
             for (const std::string& text : split(multicast)) {

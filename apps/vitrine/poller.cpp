@@ -37,6 +37,7 @@ Poller::~Poller() {
 
 void Poller::start() {
     thread_ = std::thread([this] { run(); });
+    handover_.set_poll_thread(thread_.native_handle());
 }
 
 Poller::Turns Poller::turns() const {

@@ -21,8 +21,8 @@ std::size_t ReceivePath::poll() noexcept {
         std::copy(packets_.begin() + static_cast<std::ptrdiff_t>(done),
                   packets_.begin() + static_cast<std::ptrdiff_t>(count_), packets_.begin());
         count_ -= done;
-        if (guest != nullptr) guest->publish();
     }
+    if (guest != nullptr) guest->publish();
     return fresh + done;
 }
 

@@ -118,7 +118,7 @@ void TransmitPath::detach() noexcept {
     const std::size_t held = reset_ring();
     counters_.lost_in_nic += held;
     complete(held);
-    if (virtio::TransmitQueue* guest = device_.transmit(pair_)) guest->publish();
+    if (virtio::TransmitQueue* guest = device_.transmit(pair_)) guest->show();
     nic_ = nullptr;
 }
 
@@ -128,7 +128,7 @@ void TransmitPath::roll_back() noexcept {
     counters_.repeated += reset_ring();
     if (virtio::TransmitQueue* guest = device_.transmit(pair_)) {
         guest->roll_back();
-        guest->publish();
+        guest->show();
     }
 }
 

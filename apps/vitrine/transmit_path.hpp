@@ -16,9 +16,8 @@ namespace vitrine::apps {
 /// --guest-dma=on, straight into guest memory.
 ///
 /// By copy a chain is done as soon as it is copied. By zero copy it is done when the NIC says so, in ring order; small
-/// frames and multicast (in which the guest may report its groups) are copied there too, but keep their place. Poll
-/// thread; attach(), detach() and drain() while it stands
-/// still.
+/// frames and multicast (in which the guest may report its groups) are copied there too, but keep their place.
+/// Poll thread; attach(), detach() and roll_back() while it stands still.
 class TransmitPath {
 public:
     TransmitPath(mem::PagePool& bounce, virtio::Device& device, unsigned pair, bool guest_dma,

@@ -1,5 +1,6 @@
 // vitrinectl: asks a running vitrine over its control socket.
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <filesystem>
@@ -20,14 +21,21 @@ using nlohmann::json;
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
-/// The VM's name when none was given: the only one that runs here.
-std::string only_one(const std::string& root) {
+std::vector<std::string> names_under(const std::string& root) {
     std::vector<std::string> names;
     std::error_code missing;
     for (const fs::directory_entry& entry : fs::directory_iterator(root, missing))
         if (fs::exists(entry.path() / "control.sock")) names.push_back(entry.path().filename());
-    if (names.size() == 1) return names.front();
-    std::string text = names.empty() ? "no vitrine runs under " + root : "say which one:";
+    return names;
+}
+
+/// The VM that was named, or the only one there is.
+std::string choose(const std::string& wanted, const std::string& root) {
+    const std::vector<std::string> names = names_under(root);
+    if (std::ranges::find(names, wanted) != names.end()) return wanted;
+    if (wanted.empty() && names.size() == 1) return names.front();
+    if (names.empty()) throw std::runtime_error("no vitrine runs under " + root + " (start one, or see --run-dir)");
+    std::string text = wanted.empty() ? "say which one:" : "no vitrine of the name " + wanted + " runs, but these do:";
     for (const std::string& name : names) text += " " + name;
     throw std::runtime_error(text);
 }
@@ -69,7 +77,7 @@ void print_flat(const json& value, const std::string& path) {
 
 int main(int argc, char** argv) {
     CLI::App app("vitrinectl asks a running vitrine what it does.");
-    app.require_subcommand(1);
+    app.require_subcommand(0, 1);
     std::string name, root = vitrine::apps::run_root();
     bool as_json = false;
     const auto verb = [&](const char* word, const char* help) {
@@ -83,6 +91,7 @@ int main(int argc, char** argv) {
     CLI::App* audit = verb("audit", "Proves that every packet page is in exactly one hand; exit code 1 when not");
     try {
         app.parse(argc, argv);
+        if (app.get_subcommands().empty()) throw CLI::RequiredError("a verb: status or audit");
     } catch (const CLI::Success& success) {
         return app.exit(success);
     } catch (const CLI::Error& error) {
@@ -90,7 +99,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     try {
-        if (name.empty()) name = only_one(root);
+        name = choose(name, root);
         const json result = ask(root + "/" + name + "/control.sock", status->parsed() ? "status" : "audit");
         if (as_json)
             std::printf("%s\n", result.dump(2).c_str());

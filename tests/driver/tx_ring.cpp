@@ -4,9 +4,13 @@
 #include <array>
 #include <deque>
 #include <string>
+#include <sys/socket.h>
 #include <vector>
 
 #include <doctest/doctest.h>
+
+#include "driver/registers.hpp"
+#include "mem/file_descriptor.hpp"
 
 using namespace vitrine;
 using namespace vitrine::driver;
@@ -252,4 +256,25 @@ TEST_CASE("after the queue stopped, reset hands back what was not sent and write
     CHECK(bench.transmit().size() == 1);
     bench.write_back(1);
     CHECK(bench.reclaim() == std::vector<std::uint64_t>{5});
+}
+
+TEST_CASE("a tail write that the device had no room for dies with the ring that it was for") {
+    std::array<int, 2> sockets{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) == 0);
+    const mem::FileDescriptor ours(sockets[0]), device(sockets[1]);
+    Doorbell filler(ours.get(), VFTDT::at(0));
+    while (filler.settled()) filler.ring(1);
+    alignas(128) std::array<TxDescriptor, 16> slots{};
+    TxRing ring{slots, Doorbell(ours.get(), VFTDT::at(0))};
+    const Fragment frame{mem::Iova{0x1000}, 60};
+    REQUIRE(ring.send({&frame, 1}, 0) == Sent::queued);
+    ring.flush();
+    CHECK_FALSE(ring.settled());
+    ring.reset([](std::uint64_t) {});
+    CHECK(ring.settled());
+    std::array<char, 4096> read;
+    while (::recv(device.get(), read.data(), read.size(), MSG_DONTWAIT) > 0) {
+    }
+    ring.flush();
+    CHECK(::recv(device.get(), read.data(), read.size(), MSG_DONTWAIT) < 0);
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <fcntl.h>
 #include <numeric>
 #include <sys/wait.h>
 #include <thread>
@@ -13,6 +14,24 @@
 
 using namespace vitrine::mem;
 using namespace std::chrono_literals;
+
+namespace {
+
+/// What a hostile peer makes of an eventfd that it shares with us.
+class FullBlockingEvent {
+public:
+    FullBlockingEvent() {
+        const std::uint64_t full = ~std::uint64_t{0} - 1;
+        REQUIRE(::write(event_.get(), &full, sizeof(full)) == sizeof(full));
+        REQUIRE(::fcntl(event_.get(), F_SETFL, 0) == 0);
+    }
+    int get() const { return event_.get(); }
+
+private:
+    EventFd event_;
+};
+
+}  // namespace
 
 TEST_CASE("a channel keeps order over many batches between two threads") {
     Channel<std::uint32_t, 64> channel;
@@ -60,6 +79,25 @@ TEST_CASE("while the control thread holds, the poll thread stands still") {
     stop = true;
     poller.join();
     CHECK(turns >= 2'000'000);
+}
+
+TEST_CASE("a poll thread that a peer holds in a full eventfd comes out of it when the control thread asks") {
+    const FullBlockingEvent peer;
+    Handover handover;
+    std::atomic<bool> stop = false;
+    std::thread poller([&] {
+        for (;;) {
+            handover.stand_by();
+            if (stop.load(std::memory_order_relaxed)) return;
+            CHECK_FALSE(signal_event(peer.get()));
+        }
+    });
+    handover.set_poll_thread(poller.native_handle());
+    for (int round = 0; round < 3; ++round) {
+        const Handover::Hold hold = handover.take();
+        stop = round == 2;
+    }
+    poller.join();
 }
 
 TEST_CASE("a poll thread that never stops ends the process: nothing it owns may be touched") {

@@ -3,10 +3,13 @@
 #include <array>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <sys/socket.h>
 #include <system_error>
 #include <unistd.h>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -115,6 +118,25 @@ TEST_CASE("a stale socket file is replaced, a live one is not, and a missing dir
         CHECK(std::string(error.what()).find("/nowhere/at/all/socket") != std::string::npos);
     }
     CHECK(failure_of([&] { listen_unix(std::string(200, 'x')); }) == std::errc::filename_too_long);
+}
+
+TEST_CASE("a listener behind whom many wait is live too, and asking does not wait with them") {
+    TemporaryPath place;
+    const FileDescriptor live = listen_unix(place.path());
+    std::vector<FileDescriptor> waiting;
+    while (failure_of([&] { waiting.push_back(connect_unix(place.path())); }) == std::error_code()) {
+    }
+    CHECK(failure_of([&] { listen_unix(place.path()); }) == std::errc::address_in_use);
+}
+
+TEST_CASE("a file that is no socket is left alone, and named") {
+    TemporaryPath place;
+    {
+        std::ofstream(place.path()) << "mine";
+    }
+    CHECK(failure_of([&] { listen_unix(place.path()); }) == std::errc::file_exists);
+    CHECK(std::filesystem::file_size(place.path()) == 4);
+    std::filesystem::remove(place.path());
 }
 
 TEST_CASE("closing is exactly once: a moved descriptor is closed by its last owner") {

@@ -1,5 +1,8 @@
 #include "virtio/receive_queue.hpp"
 
+#include <unistd.h>
+#include <vector>
+
 #include <doctest/doctest.h>
 
 #include "tests/virtio/queue_bench.hpp"
@@ -113,6 +116,31 @@ TEST_CASE("a header may be spread over descriptors, empty ones between") {  // C
     bench.post({1, 1, 0, 1, 2, 3, 0, 4, 100});
     CHECK(bench.deliver(pattern(60)) == Outcome::delivered);
     bench.queue.publish();
+    CHECK(bench.driver.take_frame() == pattern(60));
+}
+
+TEST_CASE("chains of empty descriptors are read no further than a frame may need, and the frame is dropped") {
+    ReceiveBench bench({.entries = 4096});
+    std::vector<std::uint32_t> lengths(1024, 0);
+    lengths.push_back(1536);
+    bench.post(lengths);
+    CHECK(bench.deliver(pattern(60)) == Outcome::dropped);
+    CHECK(bench.counters.rx_oversize == 1);
+    ReceiveBench just_right({.entries = 4096});
+    lengths.erase(lengths.begin());
+    just_right.post(lengths);
+    CHECK(just_right.deliver(pattern(60)) == Outcome::delivered);
+}
+
+TEST_CASE("an interrupt that the front-end's eventfd does not take is counted, and the frame is there all the same") {
+    ReceiveBench bench;
+    const std::uint64_t full = ~std::uint64_t{0} - 1;
+    REQUIRE(::write(bench.call.get(), &full, sizeof(full)) == sizeof(full));
+    bench.post({1536});
+    CHECK(bench.deliver(pattern(60)) == Outcome::delivered);
+    bench.queue.publish();
+    CHECK(bench.counters.calls == 0);
+    CHECK(bench.counters.calls_refused == 1);
     CHECK(bench.driver.take_frame() == pattern(60));
 }
 

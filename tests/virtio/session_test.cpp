@@ -182,11 +182,19 @@ TEST_CASE("enable may come first, and more than once") {
 TEST_CASE("the driver is called once when its ring starts, and once when its eventfd is swapped") {
     GuestBehind guest;
     guest.start();
+    const auto poll = [&] {
+        guest.device.receive(0)->publish();
+        guest.device.transmit(0)->publish();
+    };
+    CHECK(!guest.call[0].drain());  // the poll thread's to write
+    poll();
     CHECK(guest.call[0].drain());
     CHECK(guest.call[1].drain());
+    poll();
     CHECK(!guest.call[0].drain());
     const mem::EventFd masked;
     REQUIRE(guest.set(Request::set_vring_call, std::uint64_t{0}, {masked.get()}));
+    poll();
     CHECK(masked.drain());
     CHECK(guest.receives(60));
     CHECK(masked.drain());

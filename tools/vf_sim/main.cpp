@@ -154,8 +154,11 @@ int main(int argc, char** argv) {
 
     try {
         app.parse(argc, argv);
+    } catch (const CLI::Success& success) {
+        return app.exit(success);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
+        std::cerr << "vf_sim: " << error.what() << " (vf_sim --help)\n";
+        return 2;
     }
     try {
         options.offer_doorbells = doorbells == "poll";
