@@ -250,14 +250,25 @@ has_queues() {
     [[ $(field "$work/vf_sim.json" vf.rx_queues_enabled) == "$1" ]]
 }
 
-check_pf_reset() {
+# resets_under_traffic WHAT COMMAND: the PF takes the VF's queues at once, and the driver has to notice and start again.
+resets_under_traffic() {
     start_traffic
-    ask_vf_sim "pf-reset 300" >"$work/vf_sim.json"
-    wait_until 10 "the PF's reset ($label)" has_queues 0
-    wait_until 40 "the driver to start again after the PF's reset ($label)" has_queues 2
-    wait_until 30 "the link after the PF's reset ($label)" has_carrier 1
-    stop_traffic "the PF's reset"
-    ok "PF reset under traffic"
+    ask_vf_sim "$2" >"$work/vf_sim.json"
+    [[ $(field "$work/vf_sim.json" vf.rx_queues_enabled) == 0 ]] || wrong "$1 left the queues alone"
+    wait_until 60 "the driver to start again after $1 ($label)" has_queues 2
+    wait_until 30 "the link after $1 ($label)" has_carrier 1
+    stop_traffic "$1"
+    ok "$1 under traffic"
+}
+
+check_pf_reset() {
+    resets_under_traffic "PF reset" "pf-reset 300"
+}
+
+# The driver's own MTU is 1500 here, so it goes on; a Linux PF resets for the change.
+check_pf_mtu() {
+    resets_under_traffic "change of the PF's MTU" "mtu 1500"
+    [[ $(field "$work/vf_sim.json" vf.longest_frame) == 1518 ]] || wrong "the PF's MTU is not 1500"
 }
 
 # It writes wild values into the registers and expects most of them back; docs/vf_sim.md has the table.
@@ -288,5 +299,5 @@ check_kernel() {
 
 all_checks=(
     check_probe check_ping check_tcp check_iperf3 check_queues check_statistics check_registers check_jumbo check_vlan
-    check_link_flap check_self_test check_pf_reset check_reload check_kernel
+    check_link_flap check_self_test check_pf_reset check_pf_mtu check_reload check_kernel
 )
