@@ -7,7 +7,8 @@ namespace vitrine::virtio {
 
 namespace {
 
-/// Pieces of guest memory that one frame may fill, and descriptors that it may take: enough for 9018 bytes in buffers of 12.
+/// Pieces of guest memory that one frame may fill, and descriptors that it may take: enough for 9018 bytes in buffers
+/// of 12.
 constexpr std::size_t most_segments = 1024;
 
 }  // namespace
