@@ -163,8 +163,9 @@ std::chrono::nanoseconds Simulator::sleep_time(Time time, bool worked) {
 }
 
 bool Simulator::serve_sockets(std::chrono::nanoseconds wait) {
-    std::vector<pollfd> entries;
-    for (const auto& function : functions_) entries.push_back({function->descriptor(), POLLIN, 0});
+    std::vector<pollfd> entries(functions_.size());
+    std::ranges::transform(functions_, entries.begin(),
+                           [](const auto& function) { return pollfd{function->descriptor(), POLLIN, 0}; });
     if (wire_->descriptor() >= 0) entries.push_back({wire_->descriptor(), POLLIN, 0});
     const std::size_t control_at = entries.size();
     if (control_) control_->add_to(entries);
@@ -194,8 +195,8 @@ nlohmann::json Simulator::status() const {
 }
 
 std::string Simulator::command(const std::string& line) {
-    std::vector<Vf*> vfs;
-    for (const auto& function : functions_) vfs.push_back(&function->vf());
+    std::vector<Vf*> vfs(functions_.size());
+    std::ranges::transform(functions_, vfs.begin(), [](const auto& function) { return &function->vf(); });
     try {
         execute(line, vfs);
         return status().dump();
