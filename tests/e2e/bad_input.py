@@ -311,10 +311,16 @@ def refuses_messages(lab: Lab, sender: collections.abc.Callable, reasons: set[st
     daemon.expect_clean_audit()
 
 
+def refuses_a_command_of_vf_sim(lab: Lab) -> None:
+    command = [BUILD / "vf_sim", "--socket", lab.directory / "vf.sock", "--command", "make coffee"]
+    expect_refusal(lab, command, USAGE, ["vf_sim:", "make coffee"])
+
+
 def main() -> None:
     suite = harness.Suite()
     for what, options, words in USAGE_ERRORS:
         suite.check(f"{what} on the command line is a usage error", refuses_options, options, words)
+    suite.check("a command of vf_sim that there is not is a usage error", refuses_a_command_of_vf_sim)
     suite.check("a run without --vf is a usage error", wants_a_vf)
     suite.check("a call without a verb is a usage error", wants_a_verb)
     for what, text, words in CONFIGURATION_ERRORS:

@@ -120,12 +120,26 @@ def echoes_between(lab: Lab) -> None:
     expect(two.function(1)["switched"]["offered"] > 0, "no echo came back through the switch")
 
 
+def port_vlans_separate(lab: Lab, second: int, arrives: bool) -> None:
+    """Given at the command line, where any command of the control socket can stand."""
+    port = TwoFunctions(lab, "null", "--command", "vlan 5", "--command", f"vf 1 vlan {second}")
+    receiver = port.waiting_guest(1, "check")
+    port.guest(0, "tx", "--count", "1000", "--destination", MACS[1]).report()
+    port.settle()
+    expect_equal(port.function(1)["switched"]["delivered"], 1000 if arrives else 0, "frames from one to the other")
+    report = receiver.stop()
+    expect_equal(report["received"]["frames"], 1000 if arrives else 0, "frames that the guest received")
+    port.expect_books()
+
+
 def main() -> None:
     suite = harness.Suite()
     for size in (64, 1518):
         suite.check(f"{size} byte frames from one guest to the other stay inside the port", sends_to_the_other, size)
     suite.check("broadcast reaches the other guest and the wire, not its sender", broadcasts)
     suite.check("a guest echoes to the wire and to the other guest, each its own", echoes_between)
+    suite.check("functions in one port VLAN hear each other", port_vlans_separate, 5, True)
+    suite.check("functions in two port VLANs do not", port_vlans_separate, 6, False)
     suite.finish()
 
 

@@ -86,6 +86,7 @@ int main(int argc, char** argv) {
     vf_sim::Options options;
     std::vector<std::string> macs{"02:56:46:00:00:01"};
     std::string vlans = "any", doorbells = "trap", poll = "adaptive", spoof_check = "on";
+    std::vector<std::string> commands;
 
     CLI::App app{
         "A software virtual function of an Intel 82599, X540 or X550, with its PF, behind a vfio-user socket."};
@@ -100,6 +101,9 @@ int main(int argc, char** argv) {
         ->option_text("WIRE");
     app.add_option("--control", options.control_path, "socket for commands: one line in, one JSON line out")
         ->option_text("PATH");
+    app.add_option("--command", commands, "a command at the start, e.g. 'vf 1 vlan 5'; may be repeated")
+        ->allow_extra_args(false)
+        ->option_text("COMMAND");
     app.add_option("--script", options.script_path, "the same commands with times: lines of MILLISECONDS COMMAND")
         ->option_text("FILE");
     app.add_option("--part", options.policy.part, "the silicon (default 82599)")
@@ -170,6 +174,9 @@ int main(int argc, char** argv) {
         options.policy.vlans = parse_vlans(vlans);
         catch_signals();
         vf_sim::Simulator simulator(options);
+        for (const std::string& command : commands)
+            if (const auto answer = nlohmann::json::parse(simulator.command(command)); answer.contains("error"))
+                throw std::invalid_argument("--command '" + command + "': " + answer["error"].get<std::string>());
         simulator.run(stop);
         std::cout << simulator.status().dump() << '\n';
         return 0;
