@@ -24,14 +24,15 @@ def files_in(directory: pathlib.Path) -> set[pathlib.Path]:
     return {path for path in directory.rglob("*") if not path.is_dir()}
 
 
-def expect_refusal(lab: Lab, command: list, code: int, words: collections.abc.Iterable[str]) -> None:
+def expect_refusal(lab: Lab, command: list, code: int, words: collections.abc.Iterable[str],
+                   speaker: str = "vitrine") -> None:
     """One line on stderr with all the words, the exit code, nothing on stdout, no new file."""
     before = files_in(lab.directory)
     process = lab.process("refused", command)
     expect_equal(process.finish(), code, f"exit code, with stderr {process.errors!r}")
     lines = process.errors.splitlines()
     expect_equal(len(lines), 1, f"lines on stderr, {process.errors!r}")
-    expect(lines[0].startswith("vitrine: "), f"the line does not say who speaks: {lines[0]!r}")
+    expect(lines[0].startswith(f"{speaker}: "), f"the line does not say who speaks: {lines[0]!r}")
     for word in words:
         expect(word in lines[0], f"{word!r} is missing in {lines[0]!r}")
     expect_equal(process.output_file.read_text(), "", "stdout")
@@ -313,7 +314,7 @@ def refuses_messages(lab: Lab, sender: collections.abc.Callable, reasons: set[st
 
 def refuses_a_command_of_vf_sim(lab: Lab) -> None:
     command = [BUILD / "vf_sim", "--socket", lab.directory / "vf.sock", "--command", "make coffee"]
-    expect_refusal(lab, command, USAGE, ["vf_sim:", "make coffee"])
+    expect_refusal(lab, command, USAGE, ["--command", "make coffee", "vlan"], "vf_sim")
 
 
 def main() -> None:
