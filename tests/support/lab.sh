@@ -70,5 +70,6 @@ stop_lab_guest() {
 kernel_is_content() {
     local complaints='WARNING:|BUG:|Call Trace|Oops|hung task|Tx Unit Hang|NETDEV WATCHDOG|timed out|rcu.*stall|soft lockup|PF still in'
     in_guest "$1" dmesg >"$work/$1.dmesg.log" || fail "dmesg in $1"
-    ! grep -E "$complaints" "$work/$1.dmesg.log" || fail "the kernel of $1 complained (above)"
+    # A busy host stops the guest's processors for longer than its clocks like; that says nothing about a driver.
+    ! grep -v 'clocksource: ' "$work/$1.dmesg.log" | grep -E "$complaints" || fail "the kernel of $1 complained (above)"
 }
