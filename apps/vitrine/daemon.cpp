@@ -147,7 +147,6 @@ void Daemon::watch_vf() {
             case driver::Watch::gone:
                 return lose_vf("its registers read all ones");
         }
-        nic_->statistics();  // hardware counters wrap
         learn_groups();
     } catch (const std::system_error& error) {
         distrust_vf(error);
