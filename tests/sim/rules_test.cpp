@@ -318,27 +318,28 @@ TEST_CASE("there is a driver that breaks each rule") {
 TEST_CASE("strict mode counts the rule that is broken, and no other") {
     for (const Row& row : rows) {
         const std::string name = vf_sim::rule_texts[static_cast<std::size_t>(row.rule)].name;
-        CAPTURE(name);
-        RuleBench bench(strict_policy());
-        bench.vf.receive(RuleBench::frame(RuleBench::own, 1000));
-        REQUIRE(total(bench.vf.rules().violations()) == 0);
-        bench.post_one(bench.buffer(4).raw);
-        bench.put(VFRDT{{7}}, 0u);
-        bench.reset();
-        bench.ask(MessageType::set_longest_frame, 1518);
-        bench.enable_rx();
-        bench.post(4);
-        bench.enable_tx();
-        bench.next = 0;
-        bench.queue(RuleBench::context());
-        bench.send(RuleBench::good(60));
-        REQUIRE(total(bench.vf.rules().violations()) == 0);
-        row.misbehave(bench);
-        CHECK(count(bench.vf.rules().violations(), row.rule) >= 1);
-        for (std::size_t other = 0; other < static_cast<std::size_t>(Rule::count); ++other) {
-            if (static_cast<Rule>(other) == row.rule) continue;
-            CAPTURE(vf_sim::rule_texts[other].name);
-            CHECK(bench.vf.rules().violations()[other] == 0);
+        SUBCASE(name.c_str()) {
+            RuleBench bench(strict_policy());
+            bench.vf.receive(RuleBench::frame(RuleBench::own, 1000));
+            REQUIRE(total(bench.vf.rules().violations()) == 0);
+            bench.post_one(bench.buffer(4).raw);
+            bench.put(VFRDT{{7}}, 0u);
+            bench.reset();
+            bench.ask(MessageType::set_longest_frame, 1518);
+            bench.enable_rx();
+            bench.post(4);
+            bench.enable_tx();
+            bench.next = 0;
+            bench.queue(RuleBench::context());
+            bench.send(RuleBench::good(60));
+            REQUIRE(total(bench.vf.rules().violations()) == 0);
+            row.misbehave(bench);
+            CHECK(count(bench.vf.rules().violations(), row.rule) >= 1);
+            for (std::size_t other = 0; other < static_cast<std::size_t>(Rule::count); ++other) {
+                if (static_cast<Rule>(other) == row.rule) continue;
+                CAPTURE(vf_sim::rule_texts[other].name);
+                CHECK(bench.vf.rules().violations()[other] == 0);
+            }
         }
     }
 }
@@ -347,18 +348,19 @@ TEST_CASE("malicious-driver detection stops the queue for its causes, for no oth
     for (const Row& row : rows) {
         const auto& text = vf_sim::rule_texts[static_cast<std::size_t>(row.rule)];
         const std::string name = text.name;
-        CAPTURE(name);
-        RuleBench bench(detecting_policy());
-        row.misbehave(bench);
-        CHECK((count(bench.vf.rules().stops(), row.rule) != 0) == text.malicious);
-        if (!text.malicious) CHECK(total(bench.vf.rules().stops()) == 0);
-        CHECK(total(bench.vf.rules().violations()) == 0);
+        SUBCASE(name.c_str()) {
+            RuleBench bench(detecting_policy());
+            row.misbehave(bench);
+            CHECK((count(bench.vf.rules().stops(), row.rule) != 0) == text.malicious);
+            if (!text.malicious) CHECK(total(bench.vf.rules().stops()) == 0);
+            CHECK(total(bench.vf.rules().violations()) == 0);
 
-        Policy policy = detecting_policy();
-        policy.part = Part::x540;
-        RuleBench elsewhere(policy);
-        row.misbehave(elsewhere);
-        CHECK(total(elsewhere.vf.rules().stops()) == 0);
+            Policy policy = detecting_policy();
+            policy.part = Part::x540;
+            RuleBench elsewhere(policy);
+            row.misbehave(elsewhere);
+            CHECK(total(elsewhere.vf.rules().stops()) == 0);
+        }
     }
 }
 
