@@ -20,13 +20,16 @@ run_lab_qemu() {
         "$lab/root/usr/bin/qemu-system-x86_64" -L "$lab/root/usr/share/qemu" -L "$lab/root/usr/share/seabios" "$@"
 }
 
-# start_lab_guest NAME KERNEL MEMORY-MIB KERNEL-OPTIONS QEMU-OPTION...: two processors, the root at /lab. Waits for it.
+# start_lab_guest NAME KERNEL MEMORY-MIB KERNEL-OPTIONS QEMU-OPTION...: two processors, the root at /lab, our programs
+# at /ours (see guest_programs.sh). Waits for it.
 # no_timer_check: on a busy machine the kernel's test of its timer may fail, which it takes for broken hardware.
 start_lab_guest() {
     local name=$1 kernel=$2 memory_mib=$3 options=$4
     shift 4
     [[ -f $work/$kernel.initramfs ]] ||
         "$source_root/tests/vm/lab_initramfs.sh" "$lab" "$kernel" "$work/$kernel.initramfs"
+    [[ ! -d $work/ours ]] ||
+        set -- -virtfs "local,path=$work/ours,mount_tag=ours,security_model=none,readonly=on" "$@"
     : >"$work/$name.console.log"
     rm -f "$work/$name.command"
     start "$name" run_lab_qemu \

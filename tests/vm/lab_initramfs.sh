@@ -9,12 +9,19 @@ output=$3
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 
-mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lab}
+chmod 755 "$tree"
+mkdir -p "$tree"/{bin,dev,etc,lab,lib,ours,proc,root,run,sys,tmp,usr/lib}
+# Our programs look for their loader and libraries here; without the share, busybox needs neither.
+ln -s /ours/system "$tree/lib64"
+ln -s /ours/system "$tree/lib/x86_64-linux-gnu"
+ln -s /ours/lib "$tree/usr/lib/x86_64-linux-gnu"
+printf 'root:x:0:0::/root:/bin/sh\nvitrine:x:1001:1001::/run/vitrine:/bin/sh\n' >"$tree/etc/passwd"
 cp "$lab/root/usr/bin/busybox" "$tree/bin/busybox"
 cp -r "$lab/$kernel/modules" "$tree/modules"
 install -m 755 "$here/lab_init.sh" "$tree/init"
 install -m 755 "$here/guest_serve.sh" "$tree/bin/guest-serve"
 install -m 755 "$here/lab_run.sh" "$tree/bin/lab"
+install -m 755 "$here/lab_ours.sh" "$tree/bin/lab-ours"
 install -m 755 "$here/guest_receive.sh" "$tree/bin/receive"
 install -m 755 "$here/lab_testpmd.sh" "$tree/bin/testpmd"
 install -m 755 "$here/lab_network_up.sh" "$tree/bin/network-up"
