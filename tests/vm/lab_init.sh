@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # shellcheck shell=dash
 # Process 1 of a guest that has the lab's root (read only, by 9p) at /lab. Loads all modules but those that a test loads
-# by hand: the network drivers, and KVM, which takes seconds. Then it serves commands (see guest_serve.sh). Programs of
+# by hand: network drivers, and KVM, which takes seconds. Then it serves commands (see guest_serve.sh). Programs of
 # ours, if the test shares any, are at /ours/bin, and in the lab's root at /run/ours.
 
 export PATH=/sbin:/usr/sbin:/bin:/usr/bin:/ours/bin
@@ -13,7 +13,7 @@ mount -t tmpfs tmpfs /tmp
 
 while read -r module; do
     case $module in
-        ixgbevf.ko | igb.ko | kvm*.ko | ccp.ko) ;;
+        ixgbevf.ko | igb.ko | bridge.ko | bonding.ko | kvm*.ko | ccp.ko) ;;
         *) insmod "/modules/$module" ;;
     esac
 done </modules/order

@@ -13,14 +13,14 @@ root=$directory/root
 
 # From the suite itself. A name that ends in "-" gets the suite's version number (librte-net-ixgbe25).
 stable_packages=(
-    busybox-static iproute2 iputils-ping iperf3 ethtool tcpdump kmod pciutils procps util-linux python3
+    busybox-static iproute2 iputils-ping iperf3 ethtool tcpdump kmod pciutils procps util-linux python3 passwd jq systemd
     dpdk-dev librte-mempool-ring- librte-net-ixgbe- librte-net-vhost- librte-net-virtio- librte-net-null- librte-net-tap-
 )
 backports_packages=(qemu-system-x86)
 
 # 9p: the guest's programs. The rest: drivers that a test may want, each with what it depends on.
 guest_modules=(
-    9p 9pnet_virtio virtio_pci virtio_net 8021q tun
+    9p 9pnet_virtio virtio_pci virtio_net 8021q tun overlay bridge bonding
     vfio vfio_iommu_type1 vfio-pci virtio-iommu igb kvm kvm_amd ixgbevf
 )
 
