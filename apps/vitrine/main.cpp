@@ -8,6 +8,7 @@
 
 #include "apps/vitrine/daemon.hpp"
 #include "apps/vitrine/options.hpp"
+#include "apps/vitrine/process.hpp"
 
 int main(int argc, char** argv) {
     int exit_code = 0;
@@ -17,6 +18,8 @@ int main(int argc, char** argv) {
         spdlog::set_default_logger(spdlog::stderr_color_st("vitrine"));
         spdlog::set_pattern("vitrine: %^%l%$: %v");
         spdlog::set_level(spdlog::level::from_str(options->log_level));
+        if (!options->allow_root) vitrine::apps::refuse_root();
+        vitrine::apps::give_up_belongings(options->front_end.descriptor);
         vitrine::apps::Daemon daemon(*options);
         daemon.run();
         return 0;

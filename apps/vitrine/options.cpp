@@ -153,6 +153,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
         ->check(CLI::Range(256u, 65535u));
     run->add_option("--memory", memory, "Packet memory: auto, huge (or fail) or small")
         ->check(CLI::IsMember({"auto", "huge", "small"}));
+    run->add_flag("--allow-root", options.allow_root, "Run even as user 0 (without its capabilities)");
     run->add_option("--log-level", options.log_level)
         ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
         ->capture_default_str();

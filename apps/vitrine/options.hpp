@@ -39,6 +39,7 @@ struct Options {
     bool idle_busy = false;                   ///< never sleep
     std::uint32_t pages = 0;                  ///< packet pages; 0: as many as the rings can use
     mem::Backing backing = mem::Backing::huge_or_small;
+    bool allow_root = false;
     std::string log_level = "info";
 };
 

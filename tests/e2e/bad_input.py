@@ -12,11 +12,10 @@ import sys
 
 import fake_vf_server
 import harness
-from harness import BUILD, Lab, expect, expect_equal, wait_until
+from harness import BUILD, TRUST, Lab, expect, expect_equal, wait_until
 
 USAGE = 2
 FAILED = 1
-NOBODY = 65534
 PACKET_MEMORY = ("--memory", "small")  # no huge page, no warning about it
 
 
@@ -41,7 +40,7 @@ def expect_refusal(lab: Lab, command: list, code: int, words: collections.abc.It
 
 
 def run(lab: Lab, *options: str | pathlib.Path) -> list:
-    return [BUILD / "vitrine", "run", "--run-dir", lab.directory / "run", *PACKET_MEMORY, *options]
+    return [BUILD / "vitrine", "run", *TRUST, "--run-dir", lab.directory / "run", *PACKET_MEMORY, *options]
 
 
 def vf(lab: Lab) -> tuple[str, str]:
@@ -130,7 +129,7 @@ def names_a_run_directory_that_cannot_be(lab: Lab) -> None:
     lab.simulator("null")
     file = lab.directory / "file"
     file.write_text("")
-    command = [BUILD / "vitrine", "run", "--run-dir", file, *PACKET_MEMORY, *vf(lab)]
+    command = [BUILD / "vitrine", "run", *TRUST, "--run-dir", file, *PACKET_MEMORY, *vf(lab)]
     expect_refusal(lab, command, FAILED, ["run directory", str(file), "--run-dir"])
 
 
@@ -159,13 +158,13 @@ def names_a_missing_mount_for_huge_pages(lab: Lab) -> None:
     lab.simulator("null")
     script = 'findmnt --types hugetlbfs --noheadings --output TARGET | xargs --no-run-if-empty umount; exec "$@"'
     command = ["unshare", "--mount", "--", "sh", "-c", script, "sh", BUILD / "vitrine", "run",
-               "--run-dir", lab.directory / "run", "--memory", "huge", *vf(lab)]
+               *TRUST, "--run-dir", lab.directory / "run", "--memory", "huge", *vf(lab)]
     expect_refusal(lab, command, FAILED, ["hugetlbfs", "mount -t hugetlbfs"])
 
 
 def names_missing_huge_pages(lab: Lab) -> None:
     lab.simulator("null")
-    command = [BUILD / "vitrine", "run", "--run-dir", lab.directory / "run", "--memory", "huge",
+    command = [BUILD / "vitrine", "run", *TRUST, "--run-dir", lab.directory / "run", "--memory", "huge",
                "--mtu", "9000", "--pages", "65535", *vf(lab)]
     expect_refusal(lab, command, FAILED, ["huge"])
 
@@ -173,17 +172,9 @@ def names_missing_huge_pages(lab: Lab) -> None:
 def names_the_locked_memory_limit(lab: Lab) -> None:
     """As a user without rights and with 64 KiB to lock: the VF's socket must be open to it, and its own directory."""
     simulator = lab.simulator("null")
-    lab.directory.chmod(0o755)
     simulator.socket.chmod(0o666)
-    (lab.directory / "run").mkdir()
-    os.chown(lab.directory / "run", NOBODY, NOBODY)
-    command = ["prlimit", "--memlock=65536:65536", "setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY),
-               "--clear-groups", "--", *run(lab, *vf(lab))]
+    command = ["prlimit", "--memlock=65536:65536", *harness.as_nobody(lab.directory), *run(lab, *vf(lab))]
     expect_refusal(lab, command, FAILED, ["locked memory", "KiB needed", "64 KiB", "ulimit -l"])
-
-
-def readable_for_others(path: pathlib.Path) -> bool:
-    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
 
 
 # A front-end that talks nonsense.
@@ -349,7 +340,7 @@ def main() -> None:
         print(f"SKIP: missing huge pages: {harness.free_huge_pages()} are free, more than the test can ask for")
     else:
         suite.check("missing huge pages are named", names_missing_huge_pages)
-    if os.geteuid() != 0 or not readable_for_others(BUILD / "vitrine"):
+    if os.geteuid() != 0 or not harness.readable_for_others(BUILD / "vitrine"):
         print("SKIP: the locked-memory limit: needs root, and a build directory that others may read")
     else:
         suite.check("the locked-memory limit is named with the number needed", names_the_locked_memory_limit)

@@ -22,6 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("VITRINE_BUILD", ROOT / "build"))
 PROGRAMS = ("vf_sim", "vitrine", "vitrinectl", "vitrine-guest")
 PATIENCE_SECONDS = 300 if LONG else 60
+TRUST = ("--allow-root",)  # tests run as whoever starts them
+NOBODY = 65534
 
 
 class Failure(Exception):
@@ -61,6 +63,19 @@ def listening(path: pathlib.Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def as_nobody(directory: pathlib.Path) -> tuple[str, ...]:
+    """What makes a command run as a user without rights, in a directory where it may make files."""
+    directory.chmod(0o755)
+    (directory / "run").mkdir()
+    for path in (directory / "run", directory):
+        os.chown(path, NOBODY, NOBODY)
+    return "setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--"
+
+
+def readable_for_others(path: pathlib.Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
 
 
 def free_huge_pages() -> int:
@@ -138,10 +153,11 @@ class Daemon(Process):
     """vitrine run, and vitrinectl that asks it."""
 
     def __init__(self, directory: pathlib.Path, options: tuple[str, ...], name: str,
-                 front_end: tuple[str, ...] | None = None, **process_options):
+                 front_end: tuple[str, ...] | None = None, before: tuple[str, ...] = (), trust: tuple[str, ...] = TRUST,
+                 **process_options):
         self.socket = directory / "vhost.sock"
         self.run_directory = directory / "run"
-        command = [BUILD / "vitrine", "run", "--run-dir", self.run_directory,
+        command = [*before, BUILD / "vitrine", "run", *trust, "--run-dir", self.run_directory,
                    "--vf", f"vfio-user:{directory / 'vf.sock'}",
                    *(front_end or ("--socket-path", self.socket)), *options]
         super().__init__(directory, name, command, **process_options)
