@@ -54,7 +54,7 @@ make_ends() {
 }
 
 own_network() {
-    [[ $(readlink "/proc/$1/ns/net") != $(readlink /proc/self/ns/net) ]]
+    [[ $(readlink "/proc/$1/ns/net") != "$(readlink /proc/self/ns/net)" ]]  # quoted: its brackets are no pattern
 }
 
 # capture NAME DIRECTION FILE: at the VF's end; to a pipe, because tcpdump gives up its rights before it opens files.
