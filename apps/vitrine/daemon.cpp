@@ -56,8 +56,9 @@ virtio::DeviceConfig device_config(const Options& options, const Nic& nic) {
 
 }  // namespace
 
-Daemon::Daemon(const Options& options)
+Daemon::Daemon(const Options& options, Sandbox& sandbox)
     : options_(options),
+      sandbox_(sandbox),
       run_directory_(options_.run_directory),
       control_(loop_, control_path(options_), [this](const std::string& method) { return answer(method); }),
       signals_(block_signals()),
@@ -72,7 +73,9 @@ Daemon::Daemon(const Options& options)
         pairs_.push_back(
             std::make_unique<Pair>(memory_.packet_pool, memory_.bounce_pool, device_, pair, options_.guest_dma));
     loop_.add(signals_.get(), [this] { stop_ = true; });
-    poller_.start();
+    listen_for_front_end();
+    sandbox_.close_files();
+    poller_.start([this] { sandbox_.enter_poll_thread(); });
     open_front_end();
     follow_vf();
     apply_link();

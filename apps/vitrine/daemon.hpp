@@ -16,6 +16,7 @@
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/poller.hpp"
 #include "apps/vitrine/run_directory.hpp"
+#include "apps/vitrine/sandbox.hpp"
 #include "virtio/device.hpp"
 #include "virtio/session.hpp"
 
@@ -25,7 +26,7 @@ namespace vitrine::apps {
 class Daemon {
 public:
     /// Brings up the VF and the sockets. Throws std::system_error naming what failed and what to do.
-    explicit Daemon(const Options& options);
+    Daemon(const Options& options, Sandbox& sandbox);
     ~Daemon();
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
@@ -57,10 +58,12 @@ private:
     void retry_vf();
     void learn_groups();
 
+    void listen_for_front_end();
     void open_front_end();
     void wait_for_front_end();
     void accept_front_end();
     void try_connect();
+    bool may_serve(int socket);
     void begin_session(mem::FileDescriptor socket);
     void serve_session();
     void end_robbed_session();
@@ -76,6 +79,7 @@ private:
     nlohmann::json audit();
 
     const Options options_;
+    Sandbox& sandbox_;
     const RunDirectory run_directory_;
     EventLoop loop_;
     ControlSocket control_;
@@ -88,6 +92,8 @@ private:
     Poller poller_;
     mem::FileDescriptor listener_;
     std::unique_ptr<virtio::Session> session_;
+    std::uint64_t front_ends_refused_ = 0;
+    Clock::time_point next_refusal_line_{};
     VfEvents vf_events_;
     Clock::time_point next_tick_{};
     std::chrono::seconds retry_pause_{1};

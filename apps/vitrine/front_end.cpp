@@ -20,24 +20,34 @@ bool is_listening(int socket) {
     return listening != 0;
 }
 
+constexpr std::chrono::seconds refusal_line_pause{10};
+
+std::string refusal_of_same_user() {
+    return "refused: it has vitrine's own user (run the VMM as another one, or --allow-same-uid)";
+}
+
 }  // namespace
+
+/// What needs a file is done here, before the sandbox takes files away.
+void Daemon::listen_for_front_end() {
+    if (options_.front_end.socket_path.empty()) return;
+    try {
+        listener_ = mem::listen_unix(options_.front_end.socket_path);
+    } catch (const std::system_error& error) {
+        throw std::runtime_error("--socket-path: " + std::string(error.what()));
+    }
+}
 
 void Daemon::open_front_end() {
     const FrontEnd& wanted = options_.front_end;
+    if (!wanted.connect_path.empty()) return try_connect();
     if (wanted.descriptor >= 0) {
         mem::FileDescriptor inherited(wanted.descriptor);
-        if (is_listening(inherited.get()))
-            listener_ = std::move(inherited);
-        else
+        if (!is_listening(inherited.get())) {
+            if (!may_serve(inherited.get())) throw std::runtime_error("--fd: " + refusal_of_same_user());
             return begin_session(std::move(inherited));
-    } else if (!wanted.connect_path.empty()) {
-        return try_connect();
-    } else {
-        try {
-            listener_ = mem::listen_unix(wanted.socket_path);
-        } catch (const std::system_error& error) {
-            throw std::runtime_error("--socket-path: " + std::string(error.what()));
         }
+        listener_ = std::move(inherited);
     }
     wait_for_front_end();
 }
@@ -53,24 +63,38 @@ void Daemon::accept_front_end() {
     } catch (const std::system_error& error) {
         spdlog::warn("front-end: {}", error.what());  // out of descriptors: it waits in the backlog
     }
-    if (!socket) return;
+    if (!socket || !may_serve(socket.get())) return;
     loop_.remove(listener_.get());  // one at a time: the next one waits in the backlog
     begin_session(std::move(socket));
 }
 
 void Daemon::try_connect() {
     try {
-        begin_session(mem::connect_unix(options_.front_end.connect_path));
+        mem::FileDescriptor socket = mem::connect_unix(options_.front_end.connect_path);
+        if (may_serve(socket.get())) begin_session(std::move(socket));
     } catch (const std::system_error& error) {
         spdlog::debug("--connect: {}", error.what());
     }
 }
 
-void Daemon::begin_session(mem::FileDescriptor socket) {
+/// Not a front-end of our own user: what we show it read-only it could open once more, and write. Root can in any case.
+bool Daemon::may_serve(int socket) {
     ucred peer{};
     socklen_t size = sizeof(peer);
-    if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) mem::throw_errno("user of the front-end");
+    if (peer.uid != sandbox_.user() || peer.uid == 0 || options_.allow_same_uid) {
         spdlog::info("front-end: connected, process {} of user {}", peer.pid, peer.uid);
+        return true;
+    }
+    // Some try again ten times a second.
+    if (++front_ends_refused_ == 1 || Clock::now() >= next_refusal_line_) {
+        next_refusal_line_ = Clock::now() + refusal_line_pause;
+        spdlog::warn("front-end: process {}: {}", peer.pid, refusal_of_same_user());
+    }
+    return false;
+}
+
+void Daemon::begin_session(mem::FileDescriptor socket) {
     session_ = std::make_unique<virtio::Session>(std::move(socket), device_, session_hooks());
     loop_.add(session_->descriptor(), [this] { serve_session(); });
 }

@@ -9,6 +9,7 @@
 #include "apps/vitrine/daemon.hpp"
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/process.hpp"
+#include "apps/vitrine/sandbox.hpp"
 
 int main(int argc, char** argv) {
     int exit_code = 0;
@@ -20,7 +21,9 @@ int main(int argc, char** argv) {
         spdlog::set_level(spdlog::level::from_str(options->log_level));
         if (!options->allow_root) vitrine::apps::refuse_root();
         vitrine::apps::give_up_belongings(options->front_end.descriptor);
-        vitrine::apps::Daemon daemon(*options);
+        vitrine::apps::Sandbox sandbox(*options);
+        vitrine::apps::Daemon daemon(*options, sandbox);
+        sandbox.enter_control_thread();
         daemon.run();
         return 0;
     } catch (const std::exception& error) {

@@ -100,7 +100,8 @@ std::string run_root() {
 
 std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     Options options;
-    std::string multicast = "auto", idle = "50", guest_dma = "off", memory = "auto", run_directory_root = run_root();
+    std::string multicast = "auto", idle = "50", guest_dma = "off", memory = "auto", seccomp = "kill",
+                run_directory_root = run_root();
     std::vector<unsigned> vlans;
 
     CLI::App app("vitrine gives one virtual machine one VF of an Intel 82599, X540 or X550, in user space.");
@@ -154,6 +155,12 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     run->add_option("--memory", memory, "Packet memory: auto, huge (or fail) or small")
         ->check(CLI::IsMember({"auto", "huge", "small"}));
     run->add_flag("--allow-root", options.allow_root, "Run even as user 0 (without its capabilities)");
+    run->add_flag("--allow-same-uid", options.allow_same_uid,
+                  "Serve a front-end of vitrine's own user, which could write what it should only read");
+    run->add_option("--seccomp", seccomp,
+                    "At a system call that vitrine has no use for: kill (the process), errno, log, off")
+        ->check(CLI::IsMember(std::vector<std::string>(seccomp_mode_names.begin(), seccomp_mode_names.end())))
+        ->capture_default_str();
     run->add_option("--log-level", options.log_level)
         ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
         ->capture_default_str();
@@ -164,6 +171,8 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
         options.run_directory = run_directory_root + "/" + options.name;
         for (const unsigned vlan : vlans) options.vlans.push_back(static_cast<std::uint16_t>(vlan));
         options.guest_dma = guest_dma == "on";
+        options.seccomp =
+            static_cast<SeccompMode>(std::ranges::find(seccomp_mode_names, seccomp) - seccomp_mode_names.begin());
         options.backing = memory == "auto"   ? mem::Backing::huge_or_small
                           : memory == "huge" ? mem::Backing::huge_only
                                              : mem::Backing::small_only;

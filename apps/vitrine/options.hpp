@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/vitrine/seccomp.hpp"
 #include "mem/shared_memory.hpp"
 
 namespace vitrine::apps {
@@ -40,6 +41,8 @@ struct Options {
     std::uint32_t pages = 0;                  ///< packet pages; 0: as many as the rings can use
     mem::Backing backing = mem::Backing::huge_or_small;
     bool allow_root = false;
+    bool allow_same_uid = false;
+    SeccompMode seccomp = SeccompMode::kill;
     std::string log_level = "info";
 };
 

@@ -35,8 +35,11 @@ Poller::~Poller() {
     thread_.join();
 }
 
-void Poller::start() {
-    thread_ = std::thread([this] { run(); });
+void Poller::start(const std::function<void()>& first) {
+    thread_ = std::thread([this, first] {
+        first();
+        run();
+    });
     handover_.set_poll_thread(thread_.native_handle());
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -45,7 +46,8 @@ public:
     Poller(const Poller&) = delete;
     Poller& operator=(const Poller&) = delete;
 
-    void start();
+    /// The poll thread calls `first` before anything else.
+    void start(const std::function<void()>& first = [] {});
     /// Control thread: the poll thread stands still while the result lives.
     mem::Handover::Hold hold() { return handover_.take(); }
 

@@ -127,7 +127,9 @@ json Daemon::status() {
     const mem::Handover::Hold hold = poller_.hold();
     const Poller::Turns turns = poller_.turns();
     json result{{"vitrine", VITRINE_VERSION}, {"name", options_.name}, {"vf", vf_status()}};
+    result["sandbox"] = sandbox_.status();
     result["front_end"] = {{"connected", session_ != nullptr},
+                           {"refused_for_user", front_ends_refused_},
                            {"features", fmt::format("{:#x}", device_.features())},
                            {"offered", fmt::format("{:#x}", device_.offered_features())},
                            {"session", named(device_.session_counters())}};

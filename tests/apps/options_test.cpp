@@ -63,11 +63,26 @@ TEST_CASE("a wrong option is a usage error: exit code 2") {
              {"run", "--vf", "vfio-user:/x", "--multicast", "01:00:5e:00:00:01,00:11:22:33:44:55"},
              {"run", "--vf", "vfio-user:/x", "--name", "../vm1"},
              {"run", "--vf", "vfio-user:/x", "--fd", "7", "--connect", "/s"},
+             {"run", "--vf", "vfio-user:/x", "--seccomp", "trace"},
              {"run", "--vf", "vfio-user:/x", "--rx", "pages"}}) {
         const Parsed parsed = parse(words);
         CHECK_FALSE(parsed.options.has_value());
         CHECK(parsed.exit_code == 2);
     }
+}
+
+TEST_CASE("the walls are up unless an option takes one down") {
+    const Parsed plain = parse({"run", "--vf", "vfio-user:/x"});
+    REQUIRE(plain.options);
+    CHECK(plain.options->seccomp == vitrine::apps::SeccompMode::kill);
+    CHECK_FALSE(plain.options->allow_root);
+    CHECK_FALSE(plain.options->allow_same_uid);
+    const Parsed lenient =
+        parse({"run", "--vf", "vfio-user:/x", "--allow-root", "--allow-same-uid", "--seccomp", "errno"});
+    REQUIRE(lenient.options);
+    CHECK(lenient.options->seccomp == vitrine::apps::SeccompMode::refuse);
+    CHECK(lenient.options->allow_root);
+    CHECK(lenient.options->allow_same_uid);
 }
 
 TEST_CASE("a TOML file sets options by their long names, and the command line wins") {

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("VITRINE_BUILD", ROOT / "build"))
 PROGRAMS = ("vf_sim", "vitrine", "vitrinectl", "vitrine-guest")
 PATIENCE_SECONDS = 300 if LONG else 60
-TRUST = ("--allow-root",)  # tests run as whoever starts them
+TRUST = ("--allow-root", "--allow-same-uid", "--seccomp", "kill")  # tests run as whoever starts them
 NOBODY = 65534
 
 
@@ -68,7 +68,7 @@ def listening(path: pathlib.Path) -> bool:
 def as_nobody(directory: pathlib.Path) -> tuple[str, ...]:
     """What makes a command run as a user without rights, in a directory where it may make files."""
     directory.chmod(0o755)
-    (directory / "run").mkdir()
+    (directory / "run").mkdir(exist_ok=True)
     for path in (directory / "run", directory):
         os.chown(path, NOBODY, NOBODY)
     return "setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--"

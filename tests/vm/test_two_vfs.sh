@@ -34,7 +34,7 @@ start_ixgbevf() {
 }
 
 start_vitrine_guest() {
-    start vitrine "$build/vitrine" run --allow-root --name two --run-dir "$work/run" --vf "vfio-user:$work/second.sock" \
+    start vitrine "$build/vitrine" run --allow-root --allow-same-uid --seccomp kill --name two --run-dir "$work/run" --vf "vfio-user:$work/second.sock" \
         --socket-path "$work/vhost.sock"
     wait_for_socket "$work/vhost.sock" vitrine
     start_lab_guest "$1" kernel-6.12 512 "" -chardev "socket,id=vhost,path=$work/vhost.sock" \

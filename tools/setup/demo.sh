@@ -36,7 +36,7 @@ start_demo_chain() {
         --wire "gen:size=$size,rate=$(demo_rate "$size"),count=$(demo_frames "$size")" --pf-mtu "$mtu" --doorbells poll
     wait_for_socket "$scratch/vf.sock" vf_sim
     ask_vf_sim "link down" >/dev/null
-    start vitrine "$build/vitrine" run --allow-root --name demo --run-dir "$scratch/run" --mtu "$mtu" \
+    start vitrine "$build/vitrine" run --allow-root --allow-same-uid --name demo --run-dir "$scratch/run" --mtu "$mtu" \
         --vf "vfio-user:$scratch/vf.sock" --socket-path "$scratch/vhost.sock"
     wait_for_socket "$scratch/vhost.sock" vitrine
 }
