@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "mem/vfio_user.hpp"
 
@@ -10,6 +11,11 @@ namespace vitrine::driver {
 namespace wire = mem::vfio_user;
 
 void Doorbell::post() noexcept {
+    if (is_file_) {
+        [[maybe_unused]] const ssize_t written =
+            ::pwrite(descriptor_, &value_, sizeof(value_), static_cast<off_t>(offset_));
+        return;
+    }
     struct Message {
         wire::Header header;
         wire::RegionAccess access;
@@ -29,7 +35,7 @@ void Doorbell::post() noexcept {
     };
     // LINUX: a UNIX stream socket takes a message of this size whole or not at all, so it never tears one that the
     // control thread sends at the same time.
-    const ssize_t sent = ::send(socket_, &message, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t sent = ::send(descriptor_, &message, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
     refused_ = sent < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOBUFS);
 }
 

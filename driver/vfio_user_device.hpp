@@ -40,12 +40,15 @@ public:
     /// Whether ring tails are stores to shared memory rather than messages.
     bool has_mapped_tails() const { return !tails_.empty(); }
 
+    /// A server takes any address. Those that an IOMMU of x86 takes will do, and more of them are never needed.
+    const std::vector<IovaRange>& iova_ranges() const { return iova_ranges_; }
     void map_dma(mem::Iova iova, const DmaMemory& memory, DmaAccess access);
     void unmap_dma(mem::Iova iova, std::size_t bytes);
     void set_interrupts(std::span<const int> eventfds);
     void reset();
     /// Readable or hung up: the server is gone. It sends nothing unasked.
     int descriptor() const { return connection_.descriptor(); }
+    Attention attention() const { return Attention::gone; }
 
 private:
     struct Tails {
@@ -64,6 +67,7 @@ private:
     VfioUserConnection connection_;
     std::size_t most_descriptors_ = 1;  // what a server takes in one message that says nothing about it
     std::vector<Tails> tails_;
+    std::vector<IovaRange> iova_ranges_{{0, (std::uint64_t{1} << 39) - 1}};
 };
 
 static_assert(Device<VfioUserDevice>);

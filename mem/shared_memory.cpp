@@ -5,10 +5,11 @@
 #include <fcntl.h>
 #include <fstream>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
+
+#include "mem/locked_memory.hpp"
 
 extern "C" {  // the header has neither this nor <stddef.h>
 #include <hugetlbfs.h>
@@ -25,13 +26,13 @@ std::size_t round_up(std::size_t bytes, std::size_t granule) {
     return (bytes + granule - 1) / granule * granule;
 }
 
-long free_huge_pages(std::size_t page_bytes) {
-    std::ifstream file("/sys/kernel/mm/hugepages/hugepages-" + std::to_string(page_bytes / 1024) + "kB/free_hugepages");
-    long count = 0;
+std::size_t pool_value(const std::string& name) {
+    std::ifstream file("/sys/kernel/mm/hugepages/hugepages-" + std::to_string(huge_page_bytes() / 1024) + "kB/" + name);
+    std::size_t count = 0;
     return file >> count ? count : 0;
 }
 
-/// The default huge page of the machine: 2 MiB on x86. libhugetlbfs finds a mount of that size.
+/// libhugetlbfs finds a mount of the default size.
 SharedMemory make_huge(const std::string& name, std::size_t bytes) {
     const long size = ::gethugepagesize();
     if (size <= 0)
@@ -54,8 +55,8 @@ SharedMemory make_huge(const std::string& name, std::size_t bytes) {
     } catch (const std::system_error& error) {
         throw std::system_error(error.code(), name + ": " + std::to_string(total / page_bytes) + " huge pages of " +
                                                   std::to_string(page_bytes / 1024) + " KiB needed, " +
-                                                  std::to_string(free_huge_pages(page_bytes)) +
-                                                  " free: raise vm.nr_hugepages");
+                                                  std::to_string(free_huge_pages()) +
+                                                  " free: " + huge_pages_advice(total / page_bytes));
     }
 }
 
@@ -74,6 +75,22 @@ SharedMemory make_small(const std::string& name, std::size_t bytes) {
 }
 
 }  // namespace
+
+std::size_t huge_page_bytes() {
+    const long size = ::gethugepagesize();
+    return size > 0 ? static_cast<std::size_t>(size) : 0;
+}
+
+std::size_t free_huge_pages() {
+    const std::size_t free = pool_value("free_hugepages"), reserved = pool_value("resv_hugepages");
+    return free > reserved ? free - reserved : 0;
+}
+
+std::string huge_pages_advice(std::size_t needed) {
+    const std::size_t free = free_huge_pages();
+    return "sysctl -w vm.nr_hugepages=" +
+           std::to_string(pool_value("nr_hugepages") + (needed > free ? needed - free : 0));
+}
 
 SharedMemory make_shared_memory(const std::string& name, std::size_t bytes, Backing backing) {
     if (backing == Backing::small_only) return make_small(name, bytes);
@@ -94,13 +111,7 @@ void lock_in_memory(std::initializer_list<const SharedMemory*> memories) {
     for (const SharedMemory* memory : memories) {
         if (memory->page_bytes != small_page_bytes()) continue;
         if (::mlock(memory->mapping.data(), memory->mapping.size()) == 0) continue;
-        const int error = errno;
-        rlimit limit{};
-        ::getrlimit(RLIMIT_MEMLOCK, &limit);
-        throw std::system_error(error, std::generic_category(),
-                                "locked memory: " + std::to_string(needed / 1024) + " KiB needed, the limit is " +
-                                    std::to_string(limit.rlim_cur / 1024) +
-                                    " KiB: raise it (ulimit -l, LimitMEMLOCK=) or use huge pages");
+        throw_errno(lock_limit_advice(needed));
     }
 }
 

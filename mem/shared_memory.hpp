@@ -23,6 +23,13 @@ struct SharedMemory {
     std::string why_not_huge;  ///< empty with huge pages; else one line for the operator
 };
 
+/// The machine's default huge page: 2 MiB on x86. 0: it has none.
+std::size_t huge_page_bytes();
+/// How many of them nobody has yet.
+std::size_t free_huge_pages();
+/// The command that makes `needed` of them free.
+std::string huge_pages_advice(std::size_t needed);
+
 /// Makes `bytes` (rounded up to whole pages) of shared memory. Huge pages come from libhugetlbfs, unlinked, mode 0600,
 /// close-on-exec. The fall-back is a memfd sealed against resizing, mode 0400. Throws std::system_error with the
 /// number of huge pages needed and free when neither can be had.

@@ -6,6 +6,7 @@
 #include <sys/signalfd.h>
 #include <system_error>
 #include <unistd.h>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
@@ -29,14 +30,27 @@ mem::FileDescriptor block_signals() {
     return file;
 }
 
-std::unique_ptr<Nic> first_nic(const Options& options, NicMemory& memory, const LearnedGroups& groups) {
+/// What --vf names may still be in the hands of the process that this one replaces.
+constexpr std::chrono::seconds old_process_limit = 5s;
+
+[[noreturn]] void fail_at_start(const Options& options, const std::system_error& error) {
+    throw std::runtime_error("--vf " + options.vf + ": " + error.what() + advice_for(options, error));
+}
+
+driver::AnyDevice first_device(const Options& options) {
     try {
-        return std::make_unique<Nic>(options, memory, groups);
+        return open_vf(options, old_process_limit);
     } catch (const std::system_error& error) {
-        const bool our_options = error.code() == std::errc::invalid_argument;
-        throw std::runtime_error(
-            "--vf " + options.vf + ": " + error.what() +
-            (our_options ? "" : " (does the VF's server run, does its PF answer, or has another process the VF?)"));
+        fail_at_start(options, error);
+    }
+}
+
+std::unique_ptr<Nic> first_nic(const Options& options, driver::AnyDevice device, NicMemory& memory,
+                               const LearnedGroups& groups) {
+    try {
+        return std::make_unique<Nic>(options, std::move(device), memory, groups);
+    } catch (const std::system_error& error) {
+        fail_at_start(options, error);
     }
 }
 
@@ -62,8 +76,9 @@ Daemon::Daemon(const Options& options, Sandbox& sandbox)
       run_directory_(options_.run_directory),
       control_(loop_, control_path(options_), [this](const std::string& method) { return answer(method); }),
       signals_(block_signals()),
-      memory_(options_),
-      nic_(first_nic(options_, memory_, learned_groups_)),
+      first_device_(first_device(options_)),
+      memory_(options_, first_device_->iova_ranges()),
+      nic_(first_nic(options_, std::move(*first_device_), memory_, learned_groups_)),
       device_(device_config(options_, *nic_)),
       poller_(device_, pairs_, {options_.idle_spin, options_.idle_busy}) {
     for (const mem::SharedMemory* memory : {&memory_.packets, &memory_.bounce, &memory_.rings})

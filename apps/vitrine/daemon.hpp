@@ -40,11 +40,14 @@ private:
     /// The VF's ups and downs.
     struct VfEvents {
         std::uint64_t resets = 0;  ///< asked for by the PF, or after a silent mailbox
-        std::uint64_t losses = 0;  ///< the device went away
+        std::uint64_t losses = 0;  ///< the device went away, or was closed for one of the next two
+        std::uint64_t bus_errors = 0;
+        std::uint64_t wanted_back = 0;  ///< the host asked for it: it was released
         std::uint64_t link_downs = 0;
         std::uint64_t mailbox_silent = 0;  ///< the PF, or the device, did not answer in time
         std::uint64_t failures = 0;        ///< other things that did not go as they should, e.g. a refusal
         std::array<std::uint64_t, driver::trouble_names.size()> troubles{};  ///< looks that saw each
+        std::string last_loss;                                               ///< why
     };
 
     void watch_vf();
@@ -52,6 +55,7 @@ private:
     void distrust_vf(const std::system_error& error) noexcept;
     void reset_vf();
     void apply_link();
+    void attend_vf();
     void lose_vf(const std::string& why);
     void follow_vf();
     void put_off_retry() noexcept;
@@ -84,6 +88,7 @@ private:
     EventLoop loop_;
     ControlSocket control_;
     mem::FileDescriptor signals_;
+    std::optional<driver::AnyDevice> first_device_;  ///< the NIC's memory must suit its IOMMU; then nic_ has it
     NicMemory memory_;
     LearnedGroups learned_groups_;
     std::unique_ptr<Nic> nic_;

@@ -1,5 +1,6 @@
 // vitrine: one VF for one virtual machine.
 
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 
@@ -7,9 +8,22 @@
 #include <spdlog/spdlog.h>
 
 #include "apps/vitrine/daemon.hpp"
+#include "apps/vitrine/needs.hpp"
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/process.hpp"
 #include "apps/vitrine/sandbox.hpp"
+#include "mem/shared_memory.hpp"
+
+namespace {
+
+int print_needs(const vitrine::apps::Options& options) {
+    const auto guest_bytes = std::uint64_t{options.guest_memory_mib} << 20;
+    const auto needs = vitrine::apps::needs_of(options, vitrine::mem::huge_page_bytes(), guest_bytes);
+    std::puts((options.needs_as_json ? json_of(needs) : text_of(needs)).c_str());
+    return 0;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
     int exit_code = 0;
@@ -19,6 +33,7 @@ int main(int argc, char** argv) {
         spdlog::set_default_logger(spdlog::stderr_color_st("vitrine"));
         spdlog::set_pattern("vitrine: %^%l%$: %v");
         spdlog::set_level(spdlog::level::from_str(options->log_level));
+        if (options->only_needs) return print_needs(*options);
         if (!options->allow_root) vitrine::apps::refuse_root();
         vitrine::apps::give_up_belongings(options->front_end.descriptor);
         vitrine::apps::Sandbox sandbox(*options);

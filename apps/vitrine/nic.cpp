@@ -5,28 +5,29 @@
 #include <fmt/ranges.h>
 #include <fstream>
 #include <system_error>
+#include <utility>
 
 #include <spdlog/spdlog.h>
 
 #include "driver/queues.hpp"
+#include "mem/locked_memory.hpp"
 
 namespace vitrine::apps {
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::chrono::milliseconds device_limit = 5s;
 constexpr std::chrono::milliseconds drain_limit = 50ms;
-/// Of a burst that waits for guest buffers, for every pair, and some to spare.
-constexpr std::size_t pages_beside_ring = 256;
 
-std::size_t packet_pages(const Options& options) {
-    const std::size_t needed = options.pairs * (NicMemory::rx_slots + pages_beside_ring);
-    if (options.pages != 0 && options.pages < needed)
-        throw std::system_error(
-            EINVAL, std::generic_category(),
-            "--pages " + std::to_string(options.pages) + ": the rings need " + std::to_string(needed));
-    return options.pages != 0 ? options.pages : needed;
+/// Three pieces of memory would each name the huge pages that it lacks; here they are counted together.
+NicMemoryBytes bytes_if_there_are(const Options& options) {
+    const Needs needs = needs_of(options, mem::huge_page_bytes(), 0);
+    if (options.backing == mem::Backing::huge_only && needs.huge_pages > mem::free_huge_pages())
+        throw std::system_error(ENOMEM, std::generic_category(),
+                                fmt::format("--memory huge: {} huge pages of {} KiB needed, {} free: {}",
+                                            needs.huge_pages, needs.huge_page_bytes / 1024, mem::free_huge_pages(),
+                                            mem::huge_pages_advice(needs.huge_pages)));
+    return nic_memory_bytes(options);
 }
 
 mem::Iova take_iova(IovaSpace& space, std::size_t bytes, const std::string& what) {
@@ -50,32 +51,48 @@ driver::FilterRequest filter_request(const Options& options, const LearnedGroups
 
 }  // namespace
 
-NicMemory::NicMemory(const Options& options)
-    : packets(mem::make_shared_memory("packet pages", packet_pages(options) * page_bytes_for(options.mtu),
-                                      options.backing)),
+NicMemory::NicMemory(const Options& options, const std::vector<driver::IovaRange>& ranges)
+    : bytes(bytes_if_there_are(options)),
+      iova_space(ranges),
+      packets(mem::make_shared_memory("packet pages", bytes.packets, options.backing)),
       packets_iova(take_iova(iova_space, packets.mapping.size(), "packet pages")),
-      bounce(mem::make_shared_memory("bounce pages", options.pairs * tx_slots * page_bytes_for(options.mtu),
-                                     options.backing)),
+      bounce(mem::make_shared_memory("bounce pages", bytes.bounce, options.backing)),
       bounce_iova(take_iova(iova_space, bounce.mapping.size(), "bounce pages")),
-      rings(mem::make_shared_memory(
-          "descriptor rings",
-          options.pairs * (rx_slots * sizeof(driver::RxDescriptor) + tx_slots * sizeof(driver::TxDescriptor)),
-          options.backing)),
+      rings(mem::make_shared_memory("descriptor rings", bytes.rings, options.backing)),
       rings_iova(take_iova(iova_space, rings.mapping.size(), "descriptor rings")),
-      packet_pool(packets.mapping.bytes().first(packet_pages(options) * page_bytes_for(options.mtu)), packets_iova,
-                  page_bytes_for(options.mtu)),
-      bounce_pool(bounce.mapping.bytes().first(options.pairs * tx_slots * page_bytes_for(options.mtu)), bounce_iova,
-                  page_bytes_for(options.mtu)) {
-    mem::lock_in_memory({&packets, &bounce, &rings});
+      packet_pool(packets.mapping.bytes().first(bytes.packets), packets_iova, page_bytes_for(options.mtu)),
+      bounce_pool(bounce.mapping.bytes().first(bytes.bounce), bounce_iova, page_bytes_for(options.mtu)) {
+    if (options.is_vfio_user())
+        mem::lock_in_memory({&packets, &bounce, &rings});
+    else  // what VFIO pins, it counts as locked
+        mem::require_lockable(packets.mapping.size() + bounce.mapping.size() + rings.mapping.size());
 }
 
-Nic::Nic(const Options& options, NicMemory& memory, const LearnedGroups& learned_groups)
+driver::AnyDevice open_vf(const Options& options, std::chrono::milliseconds patience) {
+    constexpr std::chrono::milliseconds answer_limit = 5s;
+    return {*driver::parse_vf_place(options.vf), options.is_vfio_user() ? answer_limit : patience};
+}
+
+std::string advice_for(const Options& options, const std::system_error& error) {
+    if (options.is_vfio_user())
+        return error.code() == std::errc::invalid_argument
+                   ? ""
+                   : " (does the VF's server run, does its PF answer, or has another process the VF?)";
+    if (error.code() != std::errc::timed_out && error.code() != std::errc::connection_reset) return {};
+    return driver::PciSysfs().advice_for_silence(*driver::parse_vf_place(options.vf));
+}
+
+Nic::Nic(const Options& options, driver::AnyDevice device, NicMemory& memory, const LearnedGroups& learned_groups)
     : options_(options),
       memory_(memory),
       learned_groups_(learned_groups),
-      device_(options.vf.substr(std::string("vfio-user:").size()), device_limit),
+      device_(std::move(device)),
       part_(driver::identify(device_)),
       vf_(device_, clock_) {
+    if (!memory.iova_space.fits(device_.iova_ranges()))
+        throw std::system_error(
+            ERANGE, std::generic_category(),
+            "the VF is behind another IOMMU now, which does not take our addresses: restart vitrine");
     const auto map = [this](const mem::SharedMemory& shared, mem::Iova iova, driver::DmaAccess access) {
         device_.map_dma(iova, {shared.mapping.bytes(), shared.file.get(), 0}, access);
     };
@@ -87,6 +104,10 @@ Nic::Nic(const Options& options, NicMemory& memory, const LearnedGroups& learned
 }
 
 void Nic::reset() {
+    if (std::exchange(reset_failed_, true)) {
+        device_.reset();
+        driver::enable_bus_master(device_);
+    }
     vf_.reset(fallback_mac(options_));
     const driver::Identity& identity = vf_.identity();
     if (options_.pairs > identity.rx_queues || options_.pairs > identity.tx_queues)
@@ -97,6 +118,7 @@ void Nic::reset() {
     frame_limit_granted_ = vf_.set_longest_frame(options_.mtu + 18u);
     filters_ = vf_.set_filters(filter_request(options_, learned_groups_));
     statistics_.begin(device_);
+    reset_failed_ = false;
     say_what_was_refused();
 }
 

@@ -7,12 +7,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "apps/vitrine/iova_space.hpp"
 #include "apps/vitrine/learned_groups.hpp"
+#include "apps/vitrine/needs.hpp"
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/poller.hpp"
+#include "driver/any_device.hpp"
 #include "driver/clock.hpp"
 #include "driver/health.hpp"
 #include "driver/pci.hpp"
@@ -20,25 +23,22 @@
 #include "driver/statistics.hpp"
 #include "driver/tx_ring.hpp"
 #include "driver/vf.hpp"
-#include "driver/vfio_user_device.hpp"
 #include "mem/page_pool.hpp"
 #include "mem/shared_memory.hpp"
 #include "virtio/guest_memory.hpp"
 
 namespace vitrine::apps {
 
-/// Packet pages of one frame each: 2 KiB, or 16 KiB for jumbo frames.
-constexpr std::size_t page_bytes_for(std::uint16_t mtu) {
-    return mtu + 18u <= 2048 ? 2048 : 16384;
-}
-
 /// The memory that the NIC works in. It outlives the VF: a device that comes back finds it in place.
 struct NicMemory {
-    explicit NicMemory(const Options& options);
+    /// At addresses within `ranges`. Throws std::system_error with what is missing: huge pages (when they are a must),
+    /// or the right to lock as much memory.
+    NicMemory(const Options& options, const std::vector<driver::IovaRange>& ranges);
 
     static constexpr std::size_t rx_slots = 1024;
     static constexpr std::size_t tx_slots = 512;
 
+    NicMemoryBytes bytes;
     IovaSpace iova_space;
     mem::SharedMemory packets;  ///< the pages that frames arrive in
     mem::Iova packets_iova;
@@ -50,12 +50,19 @@ struct NicMemory {
     mem::PagePool bounce_pool;
 };
 
+/// Opens what --vf names, and looks it up anew each time. `patience`: for another process to let it go. Throws
+/// std::system_error with the cause and the command that removes it.
+driver::AnyDevice open_vf(const Options& options, std::chrono::milliseconds patience);
+
+/// What may help against an error of open_vf() or of a Nic, in brackets; empty when it says so itself.
+std::string advice_for(const Options& options, const std::system_error& error);
+
 /// One VF from connect to loss. Control thread; what it does to the pairs happens inside holds of the poll thread.
 class Nic {
 public:
-    /// Connects, resets, asks the PF for address and queues, maps the NIC's memory. Queues stay off: see start().
+    /// Resets, asks the PF for address and queues, maps the NIC's memory. Queues stay off: see start().
     /// Throws std::system_error naming what failed.
-    Nic(const Options& options, NicMemory& memory, const LearnedGroups& learned_groups);
+    Nic(const Options& options, driver::AnyDevice device, NicMemory& memory, const LearnedGroups& learned_groups);
     ~Nic() = default;
 
     const driver::Identity& identity() const { return vf_.identity(); }
@@ -73,15 +80,16 @@ public:
     driver::RingProgress progress() const;
     /// What is wrong with the running queues. Once a second, with what progress() said just before.
     driver::Troubles look(driver::RingProgress progress);
-    /// Readable when the device is gone.
+    /// Readable when attention() has something to say.
     int descriptor() const { return device_.descriptor(); }
+    driver::Attention attention() const { return device_.attention(); }
 
     /// Inside a hold: all queues on, interrupts routed, pairs attached.
     void start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller);
     /// Inside a hold: pairs detached, queues off, pages back. False when a queue did not stop, or the device is dead:
     /// then only a reset() may come next, since the NIC may still write to pages that it was given.
     bool stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexcept;
-    /// After stop(): reset and asked anew.
+    /// After stop(): reset and asked anew. When that fails, the next call resets the whole function first (FLR).
     void reset();
     driver::Watch watch() { return vf_.watch(); }
     /// After a change of the learned groups. Throws std::system_error when the PF does not answer.
@@ -114,9 +122,9 @@ private:
     NicMemory& memory_;
     const LearnedGroups& learned_groups_;
     driver::SteadyClock clock_;
-    driver::VfioUserDevice device_;
+    driver::AnyDevice device_;
     driver::Part part_;
-    driver::Vf<driver::VfioUserDevice, driver::SteadyClock> vf_;
+    driver::Vf<driver::AnyDevice, driver::SteadyClock> vf_;
     mem::EventFd queue_event_;
     mem::EventFd mailbox_event_;
     driver::FilterGrant filters_;
@@ -127,6 +135,7 @@ private:
     driver::Health health_;
     bool frame_limit_granted_ = false;
     bool running_ = false;
+    bool reset_failed_ = false;
 };
 
 }  // namespace vitrine::apps

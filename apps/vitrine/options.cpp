@@ -6,11 +6,15 @@
 #include <cstdlib>
 #include <istream>
 #include <map>
+#include <span>
 #include <sstream>
+#include <string_view>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <toml++/toml.h>
+
+#include "driver/vf_place.hpp"
 
 namespace vitrine::apps {
 namespace {
@@ -30,7 +34,7 @@ public:
                 if (option == nullptr) fail(key.source().begin, "no such option: " + std::string(key.str()));
                 if (option->count() == 0) lines_[option->get_name()] = key.source().begin.line;
                 CLI::ConfigItem item;
-                item.parents = {"run"};
+                item.parents = {known_->get_name()};
                 item.name = key.str();
                 if (const toml::array* list = node.as_array()) {
                     for (const auto& element : *list) item.inputs.push_back(text_of(element));
@@ -91,6 +95,14 @@ std::optional<std::array<std::uint8_t, 6>> parse_group(const std::string& text) 
     return address;
 }
 
+/// Whether `verb` comes before `other` among the arguments.
+bool is_verb(std::string_view verb, std::string_view other, int argc, char** argv) {
+    const std::span<char*> words(argv, static_cast<std::size_t>(argc));
+    const auto found =
+        std::ranges::find_if(words, [&](std::string_view word) { return word == verb || word == other; });
+    return found != words.end() && *found == verb;
+}
+
 }  // namespace
 
 std::string run_root() {
@@ -111,7 +123,14 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     app.set_config("--config", "", "TOML file with the options of `run` by their long names; the command line wins");
     app.allow_config_extras(CLI::config_extras_mode::error);
 
-    CLI::App* run = app.add_subcommand("run", "Serves one VM until SIGTERM.");
+    // Both verbs take the same options, so that the same TOML file does for both: only the one that is meant gets them.
+    const char* const run_help = "Serves one VM until SIGTERM.";
+    const char* const needs_help =
+        "Prints the huge pages and the locked memory that `run` needs with the same options.";
+    options.only_needs = is_verb("needs", "run", argc, argv);
+    app.add_subcommand(options.only_needs ? "run" : "needs", options.only_needs ? run_help : needs_help);
+    CLI::App* run =
+        app.add_subcommand(options.only_needs ? "needs" : "run", options.only_needs ? needs_help : run_help);
     run->configurable();
     const auto file = std::make_shared<TomlFile>(run);
     app.config_formatter(file);
@@ -124,11 +143,19 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
         return plain ? std::string() : "a name is 1 to 32 letters, digits, '-', '_' or '.'";
     });
     run->add_option("--run-dir", run_directory_root, "Where the run directories of all VMs are")->capture_default_str();
-    run->add_option("--vf", options.vf, "The VF: vfio-user:PATH (a simulated one)")
-        ->required()
+    run->add_option(
+           "--vf", options.vf,
+           "The VF: its PCI address (0000:03:10.1), PF/INDEX (enp3s0f0/1), or a simulated one (vfio-user:PATH)")
+        ->required(!options.only_needs)
         ->check([](const std::string& vf) {
-            return vf.starts_with("vfio-user:") && vf.size() > 10 ? std::string() : "a VF is given as vfio-user:PATH";
+            return driver::parse_vf_place(vf) ? std::string()
+                                              : "a VF is given as 0000:03:10.1, as enp3s0f0/1 or as vfio-user:PATH";
         });
+    if (options.only_needs) {
+        run->add_flag("--json", options.needs_as_json, "For a program to read");
+        run->add_option("--guest-memory", options.guest_memory_mib, "MiB of the VM: they count with --guest-dma=on")
+            ->check(CLI::Range(1u, 16u << 20));
+    }
     auto* listen = run->add_option("--socket-path", options.front_end.socket_path,
                                    "Listen for the front-end here (default: vhost.sock in the run directory)");
     auto* inherit = run->add_option("--fd", options.front_end.descriptor,
@@ -167,7 +194,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
 
     try {
         app.parse(argc, argv);
-        if (!run->parsed()) throw CLI::RequiredError("a verb: run");
+        if (!run->parsed()) throw CLI::RequiredError("a verb: run or needs");
         options.run_directory = run_directory_root + "/" + options.name;
         for (const unsigned vlan : vlans) options.vlans.push_back(static_cast<std::uint16_t>(vlan));
         options.guest_dma = guest_dma == "on";

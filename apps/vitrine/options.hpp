@@ -22,11 +22,11 @@ struct FrontEnd {
     int descriptor = -1;       ///< inherited: a listening or a connected socket
 };
 
-/// What `vitrine run` is told, checked. Units are in the names.
+/// What `vitrine run` or `vitrine needs` is told, checked. Units are in the names.
 struct Options {
     std::string name = "default";
     std::string run_directory;  ///< of this VM: holds vhost.sock and control.sock
-    std::string vf;             ///< "vfio-user:PATH"
+    std::string vf;             ///< as driver::parse_vf_place() reads it
     FrontEnd front_end;
     unsigned pairs = 1;
     std::uint16_t mtu = 1500;
@@ -44,6 +44,13 @@ struct Options {
     bool allow_same_uid = false;
     SeccompMode seccomp = SeccompMode::kill;
     std::string log_level = "info";
+
+    /// `vitrine needs`: nothing is run.
+    bool only_needs = false;
+    bool needs_as_json = false;
+    std::uint32_t guest_memory_mib = 0;
+
+    bool is_vfio_user() const { return vf.starts_with("vfio-user:"); }
 };
 
 /// The directory that holds the run directories of all VMs: /run/vitrine, or $XDG_RUNTIME_DIR/vitrine without root.

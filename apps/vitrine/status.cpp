@@ -78,6 +78,9 @@ json Daemon::vf_status() {
     json vf{{"device", options_.vf},
             {"resets", vf_events_.resets},
             {"losses", vf_events_.losses},
+            {"last_loss", vf_events_.last_loss},
+            {"bus_errors", vf_events_.bus_errors},
+            {"wanted_back", vf_events_.wanted_back},
             {"link_downs", vf_events_.link_downs},
             {"mailbox_silent", vf_events_.mailbox_silent},
             {"failures", vf_events_.failures}};

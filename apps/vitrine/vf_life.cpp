@@ -20,8 +20,24 @@ constexpr unsigned most_groups_a_tick = 64;
 }  // namespace
 
 void Daemon::follow_vf() {
-    loop_.add(nic_->descriptor(), [this] { lose_vf("its server closed the connection"); });
+    loop_.add(nic_->descriptor(), [this] { attend_vf(); });
     loop_.add(nic_->mailbox_descriptor(), [this] { watch_vf(); });
+}
+
+/// None of these can be helped while the device is open. Whether it comes back is then tried again and again.
+void Daemon::attend_vf() {
+    switch (nic_->attention()) {
+        case driver::Attention::none:
+            return;
+        case driver::Attention::gone:
+            return lose_vf("its server closed the connection");
+        case driver::Attention::bus_error:
+            ++vf_events_.bus_errors;
+            return lose_vf("the bus reports an error that it cannot correct");
+        case driver::Attention::wanted_back:
+            ++vf_events_.wanted_back;
+            return lose_vf("the host wants it back (unbind or unplug); released");
+    }
 }
 
 /// Once a second, and when the PF has something to say.
@@ -135,6 +151,7 @@ void Daemon::apply_link() {
 void Daemon::lose_vf(const std::string& why) {
     spdlog::error("VF {}: lost: {}; link down, trying again", options_.vf, why);
     ++vf_events_.losses;
+    vf_events_.last_loss = why;
     loop_.remove(nic_->descriptor());
     loop_.remove(nic_->mailbox_descriptor());
     {
@@ -151,10 +168,11 @@ void Daemon::lose_vf(const std::string& why) {
 void Daemon::retry_vf() {
     if (Clock::now() < next_retry_) return;
     try {
-        nic_ = std::make_unique<Nic>(options_, memory_, learned_groups_);
+        nic_ = std::make_unique<Nic>(options_, open_vf(options_, 0ms), memory_, learned_groups_);
     } catch (const std::system_error& error) {
         put_off_retry();
-        spdlog::warn("VF {}: {}; next try in {} s", options_.vf, error.what(), retry_pause_.count());
+        spdlog::warn("VF {}: {}{}; next try in {} s", options_.vf, error.what(), advice_for(options_, error),
+                     retry_pause_.count());
         return;
     }
     spdlog::info("VF {}: back", options_.vf);

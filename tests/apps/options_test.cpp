@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <string_view>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
@@ -49,12 +50,38 @@ TEST_CASE("the socket of a named VM is in its run directory unless said otherwis
     CHECK(connecting.options->front_end.connect_path == "/s");
 }
 
+TEST_CASE("a VF is named in one of three ways") {
+    for (const char* vf : {"0000:03:10.1", "enp3s0f0/1", "vfio-user:/x"}) {
+        const Parsed parsed = parse({"run", "--vf", vf});
+        REQUIRE(parsed.options);
+        CHECK(parsed.options->vf == vf);
+        CHECK(parsed.options->is_vfio_user() == (std::string_view(vf) == "vfio-user:/x"));
+    }
+}
+
+TEST_CASE("needs takes the options and the TOML file of run, but does not ask for a VF") {
+    const Parsed plain = parse({"needs", "--json"});
+    REQUIRE(plain.options);
+    CHECK(plain.options->only_needs);
+    CHECK(plain.options->needs_as_json);
+    const TomlText file("vf = 'enp3s0f0/1'\nmtu = 9000\nname = 'run'\n");
+    const Parsed with_file = parse({"needs", "--config", file.path, "--queues", "2", "--guest-memory", "512"});
+    REQUIRE(with_file.options);
+    CHECK(with_file.options->mtu == 9000);
+    CHECK(with_file.options->pairs == 2);
+    CHECK(with_file.options->guest_memory_mib == 512);
+    CHECK_FALSE(parse({"run", "--config", file.path}).options->only_needs);
+    CHECK(parse({"run", "--vf", "vfio-user:/x", "--json"}).exit_code == 2);
+}
+
 TEST_CASE("a wrong option is a usage error: exit code 2") {
     for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
              {},
              {"run"},
              {"run", "--vf", "eth0"},
              {"run", "--vf", "vfio-user:"},
+             {"run", "--vf", "03:10.1"},
+             {"run", "--vf", "../0"},
              {"run", "--vf", "vfio-user:/x", "--nonsense"},
              {"run", "--vf", "vfio-user:/x", "--mtu", "9001"},
              {"run", "--vf", "vfio-user:/x", "--vlan", "10,4096"},

@@ -65,7 +65,7 @@ double write_back_cost(std::uint16_t frame_bytes) {
 class NullVf {
 public:
     explicit NullVf(const Arguments& arguments)
-        : memory_(apps::Options{}),
+        : memory_({}, {{0, (std::uint64_t{1} << 39) - 1}}),
           rx_slots_(reinterpret_cast<driver::RxDescriptor*>(memory_.rings.mapping.data()), NicMemory::rx_slots),
           nic_(rx_slots_, arguments.frame_bytes),
           rx_(rx_slots_, driver::Doorbell(nic_.tail()), memory_.packet_pool),
