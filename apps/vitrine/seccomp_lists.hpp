@@ -18,6 +18,7 @@
 namespace vitrine::apps {
 
 inline constexpr std::uint64_t whole_word = 0xffffffff;
+inline constexpr std::uint64_t all_64_bits = ~std::uint64_t{0};
 inline constexpr std::uint64_t unnamed_file = O_TMPFILE & ~O_DIRECTORY;
 
 inline constexpr AllowedCall map_without_execution{SCMP_SYS(mmap), 2, PROT_EXEC, 0};
@@ -27,25 +28,13 @@ inline constexpr AllowedCall abort_ourselves{SCMP_SYS(tgkill), 2, whole_word, SI
 /// The poll thread: eventfds, its sleep, tail writes as messages; memory that a lost guest page or the allocator needs;
 /// and its end.
 inline constexpr auto poll_thread_calls = std::to_array<AllowedCall>({
-    {SCMP_SYS(poll)},
-    {SCMP_SYS(restart_syscall)},  // a poll() that was stopped and continued
-    {SCMP_SYS(read)},
-    {SCMP_SYS(preadv2)},  // a front-end's eventfd may block: RWF_NOWAIT
-    {SCMP_SYS(write)},
-    {SCMP_SYS(sendto)},
-    {SCMP_SYS(clock_gettime)},  // where the vDSO has no clock
-    {SCMP_SYS(futex)},
-    map_without_execution,
-    {SCMP_SYS(munmap)},
-    {SCMP_SYS(madvise)},
-    {SCMP_SYS(brk)},
-    {SCMP_SYS(rt_sigreturn)},
-    {SCMP_SYS(rt_sigprocmask)},
-    {SCMP_SYS(gettid)},
-    {SCMP_SYS(getpid)},
-    abort_ourselves,
-    {SCMP_SYS(exit)},
-    {SCMP_SYS(exit_group)},
+    {SCMP_SYS(poll)},          {SCMP_SYS(restart_syscall)},  // a poll() that was stopped and continued
+    {SCMP_SYS(read)},          {SCMP_SYS(preadv2)},          // a front-end's eventfd may block: RWF_NOWAIT
+    {SCMP_SYS(write)},         {SCMP_SYS(sendto)},          {SCMP_SYS(pwrite64)},  // to a BAR that cannot be mapped
+    {SCMP_SYS(clock_gettime)},                                                     // where the vDSO has no clock
+    {SCMP_SYS(futex)},         map_without_execution,       {SCMP_SYS(munmap)},   {SCMP_SYS(madvise)}, {SCMP_SYS(brk)},
+    {SCMP_SYS(rt_sigreturn)},  {SCMP_SYS(rt_sigprocmask)},  {SCMP_SYS(gettid)},   {SCMP_SYS(getpid)},  abort_ourselves,
+    {SCMP_SYS(exit)},          {SCMP_SYS(exit_group)},
 });
 
 /// The control thread once everything is up. It can still lose the VF and open it again, through either door, and
@@ -87,6 +76,9 @@ inline constexpr auto control_thread_calls = std::to_array<AllowedCall>({
     // The VF through the kernel.
     {SCMP_SYS(pread64)},
     {SCMP_SYS(pwrite64)},
+    {SCMP_SYS(epoll_create1)},
+    {SCMP_SYS(geteuid)},                       // for the error of a group that is not ours
+    {SCMP_SYS(prlimit64), 2, all_64_bits, 0},  // for that of too low a limit: reads only
     {SCMP_SYS(ioctl), 1, whole_word, VFIO_GET_API_VERSION},
     {SCMP_SYS(ioctl), 1, whole_word, VFIO_CHECK_EXTENSION},
     {SCMP_SYS(ioctl), 1, whole_word, VFIO_SET_IOMMU},
@@ -130,7 +122,6 @@ inline constexpr auto starting_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(umask)},
     {SCMP_SYS(bind)},
     {SCMP_SYS(listen)},
-    {SCMP_SYS(epoll_create1)},
     {SCMP_SYS(signalfd4)},
     {SCMP_SYS(memfd_create)},
     {SCMP_SYS(ftruncate)},
@@ -140,7 +131,7 @@ inline constexpr auto starting_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(sysinfo)},
     {SCMP_SYS(getrandom)},
     {SCMP_SYS(getuid)},
-    {SCMP_SYS(geteuid)},
+    {SCMP_SYS(capget)},
     {SCMP_SYS(prlimit64)},
     {SCMP_SYS(prctl)},
     {SCMP_SYS(seccomp)},
