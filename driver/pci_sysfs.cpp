@@ -70,6 +70,11 @@ unsigned PciSysfs::vfio_group_of(const std::string& address) const {
     return number;
 }
 
+std::string PciSysfs::device_file_of(const std::string& address) const {
+    const auto names = entries(device(address) + "/vfio-dev");
+    return names.empty() ? std::string() : "/dev/vfio/devices/" + names.front();
+}
+
 std::string PciSysfs::strangers_in(unsigned group) const {
     std::string list;
     for (const std::string& address : entries(root_ + "/kernel/iommu_groups/" + std::to_string(group) + "/devices")) {

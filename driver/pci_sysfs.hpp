@@ -22,6 +22,9 @@ public:
     /// driver than vfio-pci has it.
     unsigned vfio_group_of(const std::string& address) const;
 
+    /// The function's own file, if this kernel makes one (Linux 6.6 and later, CONFIG_VFIO_DEVICE_CDEV); else empty.
+    std::string device_file_of(const std::string& address) const;
+
     /// Why a group is not viable: functions of it that a driver of the host has. Bridges do not count.
     std::string strangers_in(unsigned group) const;
 

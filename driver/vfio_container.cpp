@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <linux/vfio.h>
-#include <sys/resource.h>
 #include <system_error>
 #include <thread>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "driver/clock.hpp"
 #include "driver/failure.hpp"
 #include "driver/vfio_call.hpp"
+#include "driver/vfio_mapping.hpp"
 
 namespace vitrine::driver {
 namespace {
@@ -43,16 +43,6 @@ mem::FileDescriptor open_group(const std::string& path, std::chrono::millisecond
         fail(error, "open " + path + ": user " + std::to_string(::geteuid()) + " may not: chown " +
                         std::to_string(::geteuid()) + " " + path);
     fail(error, "open " + path);
-}
-
-/// RLIMIT_MEMLOCK is what ENOMEM means here, nearly always.
-[[noreturn]] void fail_to_map(int error, std::size_t bytes) {
-    std::string attempt = "VFIO_IOMMU_MAP_DMA of " + std::to_string(bytes) + " bytes";
-    rlimit limit{};
-    if (error == ENOMEM && ::getrlimit(RLIMIT_MEMLOCK, &limit) == 0)
-        attempt += ": the limit of locked memory is " + std::to_string(limit.rlim_cur / 1024) +
-                   " KiB (vitrine needs; ulimit -l, LimitMEMLOCK=)";
-    fail(error, attempt);
 }
 
 }  // namespace
@@ -96,8 +86,7 @@ IommuInfo VfioContainer::read_info() const {
 }
 
 void VfioContainer::map_dma(mem::Iova iova, std::span<std::byte> host, DmaAccess access) {
-    if (iova.raw == 0 || !is_inside(info_.ranges, iova, host.size()))
-        fail(ERANGE, "VFIO_IOMMU_MAP_DMA: the IOMMU does not take the address " + std::to_string(iova.raw));
+    expect_mappable(info_.ranges, iova, host.size());
     const std::size_t pieces = (host.size() + most_bytes_a_map - 1) / most_bytes_a_map;
     if (const auto left = read_info().maps_left; left && *left < pieces)
         fail(ENOSPC, "VFIO_IOMMU_MAP_DMA: the container takes " + std::to_string(*left) + " more mappings and " +
@@ -113,7 +102,7 @@ void VfioContainer::map_dma(mem::Iova iova, std::span<std::byte> host, DmaAccess
         if (::ioctl(container_.get(), VFIO_IOMMU_MAP_DMA, &map) != 0) {
             const int error = errno;
             if (done != 0) unmap_dma(iova, done);
-            fail_to_map(error, bytes);
+            fail_to_map(error, "VFIO_IOMMU_MAP_DMA", bytes);
         }
         done += bytes;
     }
@@ -127,12 +116,6 @@ void VfioContainer::unmap_dma(mem::Iova iova, std::size_t bytes) {
     vfio_call(container_.get(), VFIO_IOMMU_UNMAP_DMA, &unmap, "VFIO_IOMMU_UNMAP_DMA");
     if (unmap.size != bytes)
         fail(EINVAL, "VFIO_IOMMU_UNMAP_DMA: " + std::to_string(unmap.size) + " bytes of " + std::to_string(bytes));
-}
-
-bool is_inside(const std::vector<IovaRange>& ranges, mem::Iova iova, std::size_t bytes) {
-    return bytes != 0 && std::ranges::any_of(ranges, [&](const IovaRange& range) {
-               return iova.raw >= range.first && iova.raw <= range.last && bytes - 1 <= range.last - iova.raw;
-           });
 }
 
 }  // namespace vitrine::driver

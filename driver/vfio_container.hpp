@@ -24,7 +24,7 @@ public:
     /// The descriptor of one of the group's functions.
     mem::FileDescriptor open_device(const std::string& address) const;
 
-    const IommuInfo& info() const { return info_; }
+    const std::vector<IovaRange>& ranges() const { return info_.ranges; }
 
     /// In pieces of at most 1 GiB, so that none holds the process for long; all of it or nothing.
     void map_dma(mem::Iova iova, std::span<std::byte> host, DmaAccess access);
@@ -38,8 +38,5 @@ private:
     mem::FileDescriptor group_;
     IommuInfo info_;
 };
-
-/// Whether a mapping lies in one of the ranges, whole.
-bool is_inside(const std::vector<IovaRange>& ranges, mem::Iova iova, std::size_t bytes);
 
 }  // namespace vitrine::driver

@@ -36,7 +36,7 @@ void write_at(int file, std::uint64_t offset, T value, const char* what) {
 }  // namespace
 
 VfioDevice::VfioDevice(const PciSysfs& sysfs, const std::string& address, std::chrono::milliseconds patience)
-    : container_(sysfs, sysfs.vfio_group_of(address), patience), device_(container_.open_device(address)) {
+    : space_(sysfs, address, patience), device_(space_.take_device(address)) {
     vfio_device_info info{.argsz = sizeof(info), .flags = 0, .num_regions = 0, .num_irqs = 0, .cap_offset = 0};
     vfio_call(device_.get(), VFIO_DEVICE_GET_INFO, &info, "VFIO_DEVICE_GET_INFO");
     if ((info.flags & VFIO_DEVICE_FLAGS_PCI) == 0 || info.num_regions <= VFIO_PCI_CONFIG_REGION_INDEX ||

@@ -9,8 +9,8 @@
 
 #include "driver/device.hpp"
 #include "driver/pci_sysfs.hpp"
-#include "driver/vfio_container.hpp"
 #include "driver/vfio_info.hpp"
+#include "driver/vfio_space.hpp"
 #include "mem/address.hpp"
 #include "mem/file_descriptor.hpp"
 #include "mem/guarded_mapping.hpp"
@@ -24,11 +24,11 @@ namespace vitrine::driver {
 /// doorbell. Control thread only; does not move, because doorbells refer to its file and mapping.
 ///
 /// Members are declared in the order they are acquired, and so released in reverse: the device, which the kernel then
-/// resets, before the container with the mappings.
+/// resets, before the space with the mappings.
 class VfioDevice {
 public:
-    /// Opens group and function. Throws std::system_error with the cause and the command that removes it; `patience`
-    /// is for a group that another process is about to let go.
+    /// Opens the function. Throws std::system_error with the cause and the command that removes it; `patience`
+    /// is for one that another process is about to let go.
     VfioDevice(const PciSysfs& sysfs, const std::string& address, std::chrono::milliseconds patience);
     VfioDevice(const VfioDevice&) = delete;
     VfioDevice& operator=(const VfioDevice&) = delete;
@@ -39,11 +39,11 @@ public:
     void write_config(std::uint32_t offset, std::uint16_t value);
     Doorbell doorbell(std::uint32_t offset);
 
-    const std::vector<IovaRange>& iova_ranges() const { return container_.info().ranges; }
+    const std::vector<IovaRange>& iova_ranges() const { return space_.ranges(); }
     void map_dma(mem::Iova iova, const DmaMemory& memory, DmaAccess access) {
-        container_.map_dma(iova, memory.host, access);
+        space_.map_dma(iova, memory.host, access);
     }
-    void unmap_dma(mem::Iova iova, std::size_t bytes) { container_.unmap_dma(iova, bytes); }
+    void unmap_dma(mem::Iova iova, std::size_t bytes) { space_.unmap_dma(iova, bytes); }
     void set_interrupts(std::span<const int> eventfds);
     void reset();
 
@@ -65,7 +65,7 @@ private:
     std::uint32_t* mapped(std::uint32_t offset) const;
     void expect_alive() const;
 
-    VfioContainer container_;
+    VfioSpace space_;
     mem::FileDescriptor device_;
     Region config_;
     Region bar0_;

@@ -88,6 +88,13 @@ TEST_CASE("a PF and an index lead to the VF's address, and the address to its gr
     CHECK_FALSE(tree.sysfs().pf_of(pf).has_value());
 }
 
+TEST_CASE("a function's own file is known where the kernel makes one") {
+    const Tree tree;
+    CHECK(tree.sysfs().device_file_of(vf).empty());
+    fs::create_directories(tree.device(vf) / "vfio-dev/vfio7");
+    CHECK(tree.sysfs().device_file_of(vf) == "/dev/vfio/devices/vfio7");
+}
+
 TEST_CASE("an interface that is not there, and a VF that is not, are named with what makes it") {
     const Tree tree;
     CHECK(says(error_of([&] { tree.sysfs().address_of({"eth9", 0}); }), "no network interface eth9"));

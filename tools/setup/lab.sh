@@ -64,6 +64,24 @@ require_lab() {
     exec 8>&-
 }
 
+# A kernel with /dev/iommu, which Debian's have not, lies beside the lab. Some minutes of compiling, once.
+require_iommufd_kernel() {
+    local directory=${lab_directory%/*}/kernel-iommufd recipe mirror new
+    recipe=$(sed '/^ *#/d' tools/setup/iommufd_kernel.sh | sha256sum | cut -d ' ' -f 1)
+    [[ ! -f $directory/recipe || $(<"$directory/recipe") != "$recipe" ]] || return 0
+    mirror=$(lab_mirror)
+    new=$(mktemp -d "$directory.new.XXXXXX")
+    at_exit remove_lab "$new"
+    say "building a kernel with /dev/iommu in $directory (once; some minutes)"
+    if ! tools/setup/iommufd_kernel.sh "$new" "$mirror" >"$scratch/kernel.log" 2>&1; then
+        tail -n 10 "$scratch/kernel.log" >&2
+        return 1
+    fi
+    echo "$recipe" >"$new/recipe"
+    rm -rf "$directory"
+    mv "$new" "$directory"
+}
+
 verb_lab() {
     (($# == 0)) || usage_error "lab takes no options"
     local start=$SECONDS

@@ -18,6 +18,9 @@ packages_to_test=(
 # Without them there is no lab, and the tests that need one are skipped.
 packages_to_make_lab=(debootstrap ca-certificates kmod xz-utils lz4 zstd python3 util-linux)
 
+# For the kernel that has /dev/iommu, which only test --long builds.
+packages_to_make_kernel=(make gcc flex bison bc libelf-dev xz-utils)
+
 is_installed() {
     if [[ $1 == *- ]]; then
         dpkg-query -W -f '${db:Status-Status}\n' "${1%-}[0-9]*" 2>/dev/null | grep -qx installed

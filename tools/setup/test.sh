@@ -35,6 +35,7 @@ verb_test() {
         --long)
             export VITRINE_LONG=1
             labels+=(bench)
+            require_packages "${packages_to_make_kernel[@]}"
             ;;
         '') ;;
         *) usage_error "test does not know $1" ;;
@@ -44,6 +45,7 @@ verb_test() {
     # The tests of label vm run without a network and so cannot fetch it themselves.
     tests/vm/guest_image.sh >/dev/null || warn "no kernel for the test guest"
     require_lab || warn "there is no lab: the tests that need it will be skipped"
+    [[ -z ${VITRINE_LONG:-} ]] || require_iommufd_kernel || warn "no kernel with /dev/iommu: its test will be skipped"
     reserve_huge_pages "$test_huge_pages"
 
     local status=0 label
