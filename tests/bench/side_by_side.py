@@ -28,6 +28,7 @@ import time
 
 CRC_BYTES = 4
 BROKEN_BASELINE_FPS = 5e6
+LEAST_CPU_SHARE = 0.8  # with less, a low figure says nothing about the set-up
 MEMORY_MIB = 128  # of each DPDK process
 HUGE_PAGE_MIB = 2
 START_LIMIT_S = 20
@@ -179,9 +180,10 @@ def compare(bench, wire_bytes, pairs):
         for side in "AB":
             run = bench.measure(side, wire_bytes - CRC_BYTES)
             if side == "A" and wire_bytes == 64 and run["fps"] < BROKEN_BASELINE_FPS:
-                raise Broken(f"DPDK alone moves {run['fps'] / 1e6:.2f} million frames/s at 64 bytes, below "
-                             f"{BROKEN_BASELINE_FPS / 1e6:.0f}: this set-up is broken, or the machine is busy "
-                             f"(the pollers had {run['cpu_share']:.0%} of their cores)")
+                baseline = f"DPDK alone moves {run['fps'] / 1e6:.2f} million frames/s at 64 bytes"
+                if run["cpu_share"] < LEAST_CPU_SHARE:
+                    skip(f"{baseline}, but the pollers had {run['cpu_share']:.0%} of their cores: the machine is busy")
+                raise Broken(f"{baseline}, below {BROKEN_BASELINE_FPS / 1e6:.0f}: this set-up is broken")
             print(f"  {wire_bytes:5} bytes, pair {pair + 1} {side}: {run['fps'] / 1e6:7.3f} M frames/s "
                   f"{1e9 / run['fps']:7.1f} ns/frame, pollers had {run['cpu_share']:.0%} of their cores", flush=True)
             runs.append(run)
