@@ -30,7 +30,11 @@ public:
     AnyDevice(const VfPlace& place, std::chrono::milliseconds limit, const PciSysfs& sysfs = PciSysfs{})
         : door_(open(place, limit, sysfs)) {}
 
-    bool is_kernel_vfio() const { return std::holds_alternative<std::unique_ptr<VfioDevice>>(door_); }
+    /// For people to read.
+    const char* door_name() const {
+        const auto* kernel = std::get_if<std::unique_ptr<VfioDevice>>(&door_);
+        return kernel == nullptr ? "vfio-user" : (*kernel)->is_iommufd() ? "vfio, iommufd" : "vfio, group";
+    }
 
     std::uint32_t load(std::uint32_t offset) {
         return visit([&](auto& door) { return door.load(offset); });

@@ -39,6 +39,7 @@ public:
     void write_config(std::uint32_t offset, std::uint16_t value);
     Doorbell doorbell(std::uint32_t offset);
 
+    bool is_iommufd() const { return space_.is_iommufd(); }
     const std::vector<IovaRange>& iova_ranges() const { return space_.ranges(); }
     void map_dma(mem::Iova iova, const DmaMemory& memory, DmaAccess access) {
         space_.map_dma(iova, memory.host, access);

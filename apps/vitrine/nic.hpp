@@ -67,6 +67,7 @@ public:
 
     const driver::Identity& identity() const { return vf_.identity(); }
     driver::Part part() const { return part_; }
+    const char* door_name() const { return device_.door_name(); }
     driver::Link link() const { return vf_.link(); }
     const driver::FilterGrant& filters() const { return filters_; }
     bool frame_limit_granted() const { return frame_limit_granted_; }

@@ -23,6 +23,7 @@ void Sandbox::close_files() {
     std::vector<AllowedPath> paths{
         // A VF that was lost is opened again.
         {"/dev/vfio", FileRight::use_device},
+        {"/dev/iommu", FileRight::use_device},
         {"/sys/bus/pci", FileRight::read},
         {"/sys/devices", FileRight::read},
         {"/sys/class/net", FileRight::read},

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "apps/vitrine/seccomp.hpp"
+#include "driver/iommufd_abi.hpp"
 
 // Which system calls each thread makes, found with strace under the end-to-end tests and in a guest with the C library
 // of Debian 13. What a list lacks is refused by name: see seccomp.hpp.
@@ -93,6 +94,13 @@ inline constexpr auto control_thread_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(ioctl), 1, whole_word, VFIO_IOMMU_GET_INFO},
     {SCMP_SYS(ioctl), 1, whole_word, VFIO_IOMMU_MAP_DMA},
     {SCMP_SYS(ioctl), 1, whole_word, VFIO_IOMMU_UNMAP_DMA},
+    {SCMP_SYS(access)},  // whether it may use an iommufd
+    {SCMP_SYS(ioctl), 1, whole_word, driver::iommufd::bind_device},
+    {SCMP_SYS(ioctl), 1, whole_word, driver::iommufd::attach_device},
+    {SCMP_SYS(ioctl), 1, whole_word, driver::iommufd::allocate_space},
+    {SCMP_SYS(ioctl), 1, whole_word, driver::iommufd::read_ranges},
+    {SCMP_SYS(ioctl), 1, whole_word, driver::iommufd::map_memory},
+    {SCMP_SYS(ioctl), 1, whole_word, driver::iommufd::unmap_memory},
     // Memory.
     map_without_execution,
     {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
@@ -115,7 +123,6 @@ inline constexpr auto control_thread_calls = std::to_array<AllowedCall>({
 /// What only the start needs: files, directories and sockets are made, memory is had and locked, the walls go up.
 inline constexpr auto starting_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(openat)},
-    {SCMP_SYS(access)},
     {SCMP_SYS(statfs)},
     {SCMP_SYS(mkdir)},
     {SCMP_SYS(chmod)},

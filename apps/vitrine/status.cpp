@@ -94,6 +94,7 @@ json Daemon::vf_status() {
     const driver::FilterGrant& filters = nic_->filters();
     const driver::RxRing::Counters ring = nic_->rx_ring_counters();
     vf["state"] = needs_reset_ ? "in reset" : nic_->running() ? "up" : "link down";
+    vf["door"] = nic_->door_name();
     vf["part"] = text_of(nic_->part());
     vf["mac"] = fmt::format("{:02x}", fmt::join(identity.mac, ":"));
     vf["mac_from_pf"] = identity.mac_from_pf;
