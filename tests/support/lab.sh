@@ -7,6 +7,15 @@ need_lab() {
     [[ -f $lab/recipe ]] || skip "there is no lab in $lab (./tools/setup.sh lab builds it)"
 }
 
+# kernel_directory KERNEL: one of the lab's, or the one that test --long builds beside it.
+kernel_directory() {
+    if [[ $1 == kernel-iommufd ]]; then
+        echo "${lab%/*}/$1"
+    else
+        echo "$lab/$1"
+    fi
+}
+
 # in_lab PROGRAM ARGUMENT...: one of the lab's programs on this machine, by the lab's own loader and libraries.
 in_lab() {
     "$lab/root/lib64/ld-linux-x86-64.so.2" --library-path "$lab/root/usr/lib/x86_64-linux-gnu" \
@@ -27,7 +36,7 @@ start_lab_guest() {
     local name=$1 kernel=$2 memory_mib=$3 options=$4
     shift 4
     [[ -f $work/$kernel.initramfs ]] ||
-        "$source_root/tests/vm/lab_initramfs.sh" "$lab" "$kernel" "$work/$kernel.initramfs"
+        "$source_root/tests/vm/lab_initramfs.sh" "$lab" "$(kernel_directory "$kernel")" "$work/$kernel.initramfs"
     [[ ! -d $work/ours ]] ||
         set -- -virtfs "local,path=$work/ours,mount_tag=ours,security_model=none,readonly=on" "$@"
     : >"$work/$name.console.log"
@@ -36,7 +45,7 @@ start_lab_guest() {
         -M q35,memory-backend=ram,kernel-irqchip=split -accel tcg,thread=multi -cpu max -m "$memory_mib" -smp 2 \
         -object "memory-backend-memfd,id=ram,size=${memory_mib}M,share=on" \
         -virtfs "local,path=$lab/root,mount_tag=lab,security_model=none,readonly=on" \
-        -kernel "$lab/$kernel/vmlinux" -initrd "$work/$kernel.initramfs" \
+        -kernel "$(kernel_directory "$kernel")/vmlinux" -initrd "$work/$kernel.initramfs" \
         -append "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check iomem=relaxed $options" \
         -nodefaults -no-user-config -nographic -no-reboot \
         -serial "file:$work/$name.console.log" -serial "unix:$work/$name.command,server=on,wait=off" "$@"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the initramfs of a guest that runs in the lab: lab_initramfs.sh LAB KERNEL OUTPUT, KERNEL as kernel-6.12.
+# Builds the initramfs of a guest that runs in the lab: lab_initramfs.sh LAB KERNEL OUTPUT, KERNEL a directory with
+# the modules.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,7 +19,7 @@ ln -s /ours/lib "$tree/usr/lib/x86_64-linux-gnu"
 printf 'root:x:0:0::/root:/bin/sh\nvitrine:x:1001:1001::/run/vitrine:/bin/sh\n' >"$tree/etc/passwd"
 printf 'root:x:0:\nvitrine:x:1001:\n' >"$tree/etc/group"
 cp "$lab/root/usr/bin/busybox" "$tree/bin/busybox"
-cp -r "$lab/$kernel/modules" "$tree/modules"
+cp -r "$kernel/modules" "$tree/modules"
 install -m 755 "$here/lab_init.sh" "$tree/init"
 install -m 755 "$here/guest_serve.sh" "$tree/bin/guest-serve"
 install -m 755 "$here/lab_run.sh" "$tree/bin/lab"
