@@ -70,9 +70,10 @@ virtio::DeviceConfig device_config(const Options& options, const Nic& nic) {
 
 }  // namespace
 
-Daemon::Daemon(const Options& options, Sandbox& sandbox)
+Daemon::Daemon(const Options& options, Sandbox& sandbox, Notifier& notifier)
     : options_(options),
       sandbox_(sandbox),
+      notifier_(notifier),
       run_directory_(options_.run_directory),
       control_(loop_, control_path(options_), [this](const std::string& method) { return answer(method); }),
       signals_(block_signals()),
@@ -108,6 +109,7 @@ Daemon::~Daemon() {
 
 void Daemon::run() {
     spdlog::info("{}: VF {}, MAC {:02x}, ready", options_.name, options_.vf, fmt::join(nic_->identity().mac, ":"));
+    notifier_.ready(summary());
     while (!stop_) {
         const bool more_to_map = regions_changed_ && map_next_region();
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(next_tick_ - Clock::now());
@@ -118,7 +120,11 @@ void Daemon::run() {
         check_health();
         if (session_ && device_.memory().lost()) end_robbed_session();
         if (!session_ && !options_.front_end.connect_path.empty()) try_connect();
+        const Poller::Turns turns = poller_.turns();
+        notifier_.alive(turns.busy + turns.idle);
+        notifier_.status(summary());
     }
+    notifier_.stopping();
     spdlog::info("{}: stopped", options_.name);
 }
 

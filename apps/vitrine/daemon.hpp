@@ -13,6 +13,7 @@
 #include "apps/vitrine/control_socket.hpp"
 #include "apps/vitrine/event_loop.hpp"
 #include "apps/vitrine/nic.hpp"
+#include "apps/vitrine/notify.hpp"
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/poller.hpp"
 #include "apps/vitrine/run_directory.hpp"
@@ -26,7 +27,7 @@ namespace vitrine::apps {
 class Daemon {
 public:
     /// Brings up the VF and the sockets. Throws std::system_error naming what failed and what to do.
-    Daemon(const Options& options, Sandbox& sandbox);
+    Daemon(const Options& options, Sandbox& sandbox, Notifier& notifier);
     ~Daemon();
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
@@ -79,11 +80,13 @@ private:
 
     nlohmann::json answer(const std::string& method);
     nlohmann::json status();
+    std::string summary();
     nlohmann::json vf_status();
     nlohmann::json audit();
 
     const Options options_;
     Sandbox& sandbox_;
+    Notifier& notifier_;
     const RunDirectory run_directory_;
     EventLoop loop_;
     ControlSocket control_;

@@ -9,6 +9,7 @@
 
 #include "apps/vitrine/daemon.hpp"
 #include "apps/vitrine/needs.hpp"
+#include "apps/vitrine/notify.hpp"
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/process.hpp"
 #include "apps/vitrine/sandbox.hpp"
@@ -35,9 +36,11 @@ int main(int argc, char** argv) {
         spdlog::set_level(spdlog::level::from_str(options->log_level));
         if (options->only_needs) return print_needs(*options);
         if (!options->allow_root) vitrine::apps::refuse_root();
+        const auto environment = vitrine::apps::NotifyEnvironment::read();
         vitrine::apps::give_up_belongings(options->front_end.descriptor);
+        vitrine::apps::Notifier notifier(environment);
         vitrine::apps::Sandbox sandbox(*options);
-        vitrine::apps::Daemon daemon(*options, sandbox);
+        vitrine::apps::Daemon daemon(*options, sandbox, notifier);
         sandbox.enter_control_thread();
         daemon.run();
         return 0;

@@ -32,6 +32,8 @@ public:
             for (const auto& [key, node] : toml::parse(input)) {
                 const CLI::Option* option = known_->get_option_no_throw("--" + std::string(key.str()));
                 if (option == nullptr) fail(key.source().begin, "no such option: " + std::string(key.str()));
+                // What the environment says is of today, the file is of whenever it was written.
+                if (!option->get_envname().empty() && std::getenv(option->get_envname().c_str()) != nullptr) continue;
                 if (option->count() == 0) lines_[option->get_name()] = key.source().begin.line;
                 CLI::ConfigItem item;
                 item.parents = {known_->get_name()};
@@ -118,6 +120,10 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
 
     CLI::App app("vitrine gives one virtual machine one VF of an Intel 82599, X540 or X550, in user space.");
     app.set_version_flag("--version", std::string("vitrine " VITRINE_VERSION));
+    // As QEMU's and libvirt's description of back-ends wants it: docs/interop/vhost-user.json.
+    app.add_flag_callback(
+        "--print-capabilities", [] { throw CLI::CallForVersion(R"({"type": "net"})", 0); },
+        "Say as JSON what kind of vhost-user back-end this is");
     app.require_subcommand(0, 1);
     app.footer("Example: vitrine run --name vm1 --vf vfio-user:/run/vf.sock --socket-path /run/vitrine/vm1/vhost.sock");
     app.set_config("--config", "", "TOML file with the options of `run` by their long names; the command line wins");
@@ -147,6 +153,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
            "--vf", options.vf,
            "The VF: its PCI address (0000:03:10.1), PF/INDEX (enp3s0f0/1), or a simulated one (vfio-user:PATH)")
         ->required(!options.only_needs)
+        ->envname("VITRINE_VF")
         ->check([](const std::string& vf) {
             return driver::parse_vf_place(vf) ? std::string()
                                               : "a VF is given as 0000:03:10.1, as enp3s0f0/1 or as vfio-user:PATH";

@@ -122,6 +122,24 @@ json Daemon::vf_status() {
     return vf;
 }
 
+/// One line: "vm1: front-end connected, 2 rings, link 10G".
+std::string Daemon::summary() {
+    std::string line = options_.name + ": ";
+    if (session_) {
+        unsigned rings = 0;
+        for (unsigned ring = 0; ring < device_.rings(); ++ring) rings += device_.running(ring) ? 1 : 0;
+        line += fmt::format("front-end connected, {} rings, ", rings);
+    } else {
+        line += "no front-end, ";
+    }
+    if (!nic_) return line + "VF absent: trying again";
+    if (needs_reset_) return line + "VF in reset";
+    const driver::Link link = nic_->link();
+    if (!link.up) return line + "link down";
+    const bool whole = link.speed_mbps % 1000 == 0;
+    return line + (whole ? fmt::format("link {}G", link.speed_mbps / 1000) : fmt::format("link {}M", link.speed_mbps));
+}
+
 json Daemon::status() {
     try {
         if (nic_ && nic_->running()) nic_->statistics();  // asks the device, while the data path goes on
@@ -131,6 +149,7 @@ json Daemon::status() {
     const mem::Handover::Hold hold = poller_.hold();
     const Poller::Turns turns = poller_.turns();
     json result{{"vitrine", VITRINE_VERSION}, {"name", options_.name}, {"vf", vf_status()}};
+    result["summary"] = summary();
     result["sandbox"] = sandbox_.status();
     result["front_end"] = {{"connected", session_ != nullptr},
                            {"refused_for_user", front_ends_refused_},

@@ -123,6 +123,21 @@ TEST_CASE("a TOML file sets options by their long names, and the command line wi
     CHECK(parsed.options->name == "b");
 }
 
+TEST_CASE("VITRINE_VF beats the VF of the TOML file, and the command line beats both") {
+    const TomlText file("vf = 'vfio-user:/from-file'\n");
+    ::setenv("VITRINE_VF", "vfio-user:/from-environment", 1);
+    const Parsed both = parse({"run", "--config", file.path});
+    const Parsed all = parse({"run", "--config", file.path, "--vf", "vfio-user:/from-line"});
+    const Parsed no_file = parse({"run"});
+    ::unsetenv("VITRINE_VF");
+    REQUIRE(both.options);
+    CHECK(both.options->vf == "vfio-user:/from-environment");
+    REQUIRE(all.options);
+    CHECK(all.options->vf == "vfio-user:/from-line");
+    REQUIRE(no_file.options);
+    CHECK(no_file.options->vf == "vfio-user:/from-environment");
+}
+
 TEST_CASE("a mistake in the TOML file is a usage error") {
     for (const char* text : {"vf = 'vfio-user:/x'\nno_such_option = 1\n", "vf = 'vfio-user:/x'\nmtu = 'large'\n",
                              "vf = \n", "[vf]\na = 1\n"}) {

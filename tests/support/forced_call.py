@@ -1,5 +1,6 @@
 """Makes a thread of another process make a system call, as code that a bug let in would: by ptrace, with root's right."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -44,6 +45,15 @@ def _wait(thread: int) -> int:
     if not os.WIFSTOPPED(status):
         raise Killed(os.WTERMSIG(status))
     return os.WSTOPSIG(status)
+
+
+@contextlib.contextmanager
+def stopped(thread: int):
+    """Only this thread, while its process goes on."""
+    _ptrace(_ATTACH, thread)
+    _wait(thread)
+    yield
+    _ptrace(_DETACH, thread)
 
 
 def force_call(thread: int, number: int, *arguments: int | bytes) -> int:
