@@ -56,9 +56,9 @@ struct Options {
 /// The directory that holds the run directories of all VMs: /run/vitrine, or $XDG_RUNTIME_DIR/vitrine without root.
 std::string run_root();
 
-/// Reads the command line, below it in rank the environment (VITRINE_VF, which the unit's privileged step finds out), and
-/// below that the TOML file of --config. Nothing: the program has said what there
-/// was to say (help, version, a usage error) and ends with `exit_code`.
+/// Reads the command line, below it in rank the environment (VITRINE_VF, which the unit's privileged step finds out),
+/// and below that the TOML file of --config. Nothing: the program has said what there was to say (help, version, a
+/// usage error) and ends with `exit_code`.
 std::optional<Options> parse_options(int argc, char** argv, int& exit_code);
 
 }  // namespace vitrine::apps

@@ -55,13 +55,7 @@ void limit_resources() {
     if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) mem::throw_errno("PR_SET_DUMPABLE");
 }
 
-void drop_capabilities() {
-    if (capng_get_caps_process() != 0) throw std::runtime_error("capabilities: cannot be read");
-    // Who may lock any amount of memory now shall still be able to when the capability for it is gone.
-    if (capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_RESOURCE) != 0) {
-        const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-        ::setrlimit(RLIMIT_MEMLOCK, &unlimited);  // refused inside a user namespace: then the limit stays
-    }
+void clear_capabilities() {
     // The bounding set is for who may change it; without a capability and with no_new_privs it says nothing more.
     const bool may_bound = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) != 0;
     if (may_bound && capng_lock() != 0) throw std::runtime_error("capabilities: cannot be locked");
@@ -69,6 +63,17 @@ void drop_capabilities() {
     if (capng_apply(may_bound ? CAPNG_SELECT_ALL : CAPNG_SELECT_CAPS) != 0)
         throw std::runtime_error("capabilities: cannot be dropped");
     if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) mem::throw_errno("ambient capabilities");
+}
+
+void drop_capabilities() {
+    if (capng_get_caps_process() != 0) throw std::runtime_error("capabilities: cannot be read");
+    // Who may lock any amount of memory now shall still be able to when the capability for it is gone.
+    if (capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_RESOURCE) != 0) {
+        const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+        ::setrlimit(RLIMIT_MEMLOCK, &unlimited);  // refused inside a user namespace: then the limit stays
+    }
+    // A unit that gives none may well forbid to change them, too.
+    if (capng_have_permitted_capabilities() != CAPNG_NONE) clear_capabilities();
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) mem::throw_errno("PR_SET_NO_NEW_PRIVS");
 }
 
