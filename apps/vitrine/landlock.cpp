@@ -13,7 +13,6 @@ namespace vitrine::apps {
 namespace {
 
 // Newer than Debian 12's <linux/landlock.h>.
-constexpr std::uint64_t truncate_file = 1u << 14;  // version 3
 constexpr std::uint64_t control_device = 1u << 15;
 constexpr std::uint64_t bind_or_connect_tcp = 3;
 constexpr std::uint64_t reach_abstract_sockets = 1;
