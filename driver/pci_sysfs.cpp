@@ -49,9 +49,9 @@ std::string PciSysfs::address_of(const PfAndIndex& place) const {
         return address;
     const unsigned long there = number_in(pf + "/sriov_numvfs").value_or(0);
     fail(ENODEV, place.pf + " has " + std::to_string(there) + " VFs, so none with the number " +
-                     std::to_string(place.index) + ": tools/setup.sh apply --pf " + place.pf + " --vf " +
+                     std::to_string(place.index) + " (tools/setup.sh apply --pf " + place.pf + " --vf " +
                      std::to_string(place.index) + " --vm NAME, or echo N >/sys/class/net/" + place.pf +
-                     "/device/sriov_numvfs");
+                     "/device/sriov_numvfs)");
 }
 
 unsigned PciSysfs::vfio_group_of(const std::string& address) const {
@@ -59,11 +59,11 @@ unsigned PciSysfs::vfio_group_of(const std::string& address) const {
     const std::string group = target_name(device(address) + "/iommu_group");
     if (group.empty())
         fail(ENODEV, address +
-                         " is in no IOMMU group, so the IOMMU is off: enable VT-d or AMD-Vi in the firmware, boot an "
-                         "Intel machine with intel_iommu=on (dmesg | grep -e DMAR -e AMD-Vi)");
+                         " is in no IOMMU group, so the IOMMU is off (enable VT-d or AMD-Vi in the firmware, boot an "
+                         "Intel machine with intel_iommu=on; dmesg | grep -e DMAR -e AMD-Vi)");
     if (const std::string driver = driver_of(address); driver != "vfio-pci")
-        fail(ENODEV, address + " is not bound to vfio-pci but to " + (driver.empty() ? "no driver" : driver) + ": " +
-                         how_to_bind(address));
+        fail(ENODEV, address + " is not bound to vfio-pci but to " + (driver.empty() ? "no driver" : driver) + " (" +
+                         how_to_bind(address) + ")");
     unsigned number = 0;
     const char* const end = group.data() + group.size();
     if (std::from_chars(group.data(), end, number).ptr != end) fail(ENODEV, address + ": IOMMU group " + group);

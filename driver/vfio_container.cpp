@@ -24,8 +24,8 @@ mem::FileDescriptor open_container() {
     mem::FileDescriptor file(::open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC));
     if (file) return file;
     if (errno == EACCES)
-        fail(errno, "open /dev/vfio/vfio: chmod 0666 /dev/vfio/vfio (it is no secret: the groups are)");
-    fail(errno, "open /dev/vfio/vfio: is the kernel's VFIO loaded (modprobe vfio-pci)?");
+        fail(errno, "open /dev/vfio/vfio (chmod 0666 /dev/vfio/vfio: it is no secret, the groups are)");
+    fail(errno, "open /dev/vfio/vfio (modprobe vfio-pci)");
 }
 
 mem::FileDescriptor open_group(const std::string& path, std::chrono::milliseconds patience) {
@@ -40,8 +40,8 @@ mem::FileDescriptor open_group(const std::string& path, std::chrono::millisecond
     if (file) return file;
     if (error == EBUSY) fail(error, "open " + path + ": another process has it (fuser -v " + path + ")");
     if (error == EACCES || error == EPERM)
-        fail(error, "open " + path + ": user " + std::to_string(::geteuid()) + " may not: chown " +
-                        std::to_string(::geteuid()) + " " + path);
+        fail(error, "open " + path + ": user " + std::to_string(::geteuid()) + " may not (chown " +
+                        std::to_string(::geteuid()) + " " + path + ")");
     fail(error, "open " + path);
 }
 
@@ -52,15 +52,14 @@ VfioContainer::VfioContainer(const PciSysfs& sysfs, unsigned group, std::chrono:
     if (vfio_call(container_.get(), VFIO_GET_API_VERSION, 0, "VFIO_GET_API_VERSION") != VFIO_API_VERSION)
         fail(ENOTSUP, "VFIO_GET_API_VERSION: not the one that we know");
     if (vfio_call(container_.get(), VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU, "VFIO_CHECK_EXTENSION") == 0)
-        fail(ENOTSUP, "VFIO has no type 1 IOMMU: modprobe vfio_iommu_type1");
+        fail(ENOTSUP, "VFIO has no type 1 IOMMU (modprobe vfio_iommu_type1)");
 
     vfio_group_status status{.argsz = sizeof(status), .flags = 0};
     vfio_call(group_.get(), VFIO_GROUP_GET_STATUS, &status, "VFIO_GROUP_GET_STATUS");
     if ((status.flags & VFIO_GROUP_FLAGS_VIABLE) == 0)
         fail(EPERM, "IOMMU group " + std::to_string(group) +
                         " is not viable, the host's drivers have a part of it: " + sysfs.strangers_in(group) +
-                        ": bind every function of the group to vfio-pci, or to no driver "
-                        "(echo ADDRESS >/sys/bus/pci/devices/ADDRESS/driver/unbind)");
+                        " (for each of them: echo ADDRESS >/sys/bus/pci/devices/ADDRESS/driver/unbind)");
     const int container = container_.get();
     vfio_call(group_.get(), VFIO_GROUP_SET_CONTAINER, &container, "VFIO_GROUP_SET_CONTAINER");
     try {
@@ -68,9 +67,9 @@ VfioContainer::VfioContainer(const PciSysfs& sysfs, unsigned group, std::chrono:
     } catch (const std::system_error& error) {
         if (error.code().value() != EPERM) throw;
         fail(EPERM,
-             "VFIO_SET_IOMMU: the machine does not remap interrupts, so a device could raise any of the host's: "
-             "switch interrupt remapping on in the firmware, or trust the device: "
-             "echo 1 >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts");
+             "VFIO_SET_IOMMU: the machine does not remap interrupts, so a device could raise any of the host's (switch "
+             "interrupt remapping on in the firmware, or trust the device: "
+             "echo 1 >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts)");
     }
     info_ = read_info();
 }

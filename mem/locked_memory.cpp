@@ -34,8 +34,8 @@ std::optional<std::uint64_t> lock_limit() {
 std::string lock_limit_advice(std::uint64_t needed_bytes) {
     const auto limit = lock_limit();
     return "locked memory: " + kibibytes(needed_bytes) + " KiB needed, the limit is " +
-           (limit ? kibibytes(*limit) + " KiB" : "none") + ": LimitMEMLOCK=" + kibibytes(needed_bytes) +
-           "K in the unit, or ulimit -l " + kibibytes(needed_bytes);
+           (limit ? kibibytes(*limit) + " KiB" : "none") + " (LimitMEMLOCK=" + kibibytes(needed_bytes) +
+           "K in the unit, or ulimit -l " + kibibytes(needed_bytes) + ")";
 }
 
 void require_lockable(std::uint64_t needed_bytes) {

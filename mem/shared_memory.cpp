@@ -42,7 +42,7 @@ SharedMemory make_huge(const std::string& name, std::size_t bytes) {
 
     if (::hugetlbfs_find_path_for_size(size) == nullptr)
         throw std::system_error(ENOENT, std::generic_category(),
-                                name + ": no hugetlbfs mount: mount -t hugetlbfs none /dev/hugepages");
+                                name + ": no hugetlbfs mount (mount -t hugetlbfs none /dev/hugepages)");
     FileDescriptor file(::hugetlbfs_unlinked_fd_for_size(size));
     if (!file) throw_errno(name + ": file on hugetlbfs");
     if (::fcntl(file.get(), F_SETFD, FD_CLOEXEC) != 0) throw_errno(name + ": FD_CLOEXEC");

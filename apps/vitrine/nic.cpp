@@ -24,7 +24,7 @@ NicMemoryBytes bytes_if_there_are(const Options& options) {
     const Needs needs = needs_of(options, mem::huge_page_bytes(), 0);
     if (options.backing == mem::Backing::huge_only && needs.huge_pages > mem::free_huge_pages())
         throw std::system_error(ENOMEM, std::generic_category(),
-                                fmt::format("--memory huge: {} huge pages of {} KiB needed, {} free: {}",
+                                fmt::format("--memory huge: {} huge pages of {} KiB needed, {} free ({})",
                                             needs.huge_pages, needs.huge_page_bytes / 1024, mem::free_huge_pages(),
                                             mem::huge_pages_advice(needs.huge_pages)));
     return nic_memory_bytes(options);

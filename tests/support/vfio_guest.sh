@@ -88,7 +88,7 @@ stop_vitrine() {
     # shellcheck disable=SC2016  # the guest's words
     guest 'kill -TERM $(pidof vitrine)'
     wait_until 30 "the end of vitrine ($label)" vitrine_has_ended
-    [[ $(guest "cat /tmp/vitrine.ended.$runs; ls -A /run/vitrine") == 0 ]] || wrong "vitrine does not end tidily"
+    [[ $(guest "cat /tmp/vitrine.ended.$runs; find /run/vitrine ! -type d") == 0 ]] || wrong "vitrine does not end tidily"
 }
 
 vitrine_has_ended() {
@@ -106,6 +106,12 @@ finish_vitrine_guest() {
     wait_until 300 "the end of vitrine-guest ($label)" vitrine_guest_has_ended
     guest 'cat /tmp/guest.json' >"$work/guest.json"
     [[ $(guest 'cat /tmp/guest.ended') == 0 ]] || wrong "vitrine-guest: $(<"$work/guest.json")"
+}
+
+end_vitrine_guest() {
+    # shellcheck disable=SC2016  # the guest's words
+    guest 'kill -TERM $(pidof vitrine-guest)'
+    finish_vitrine_guest
 }
 
 vitrine_guest_has_ended() {

@@ -33,12 +33,19 @@ check_rights() {
 }
 
 check_receive() {
-    start_vitrine_guest check --idle-seconds 10
+    start_vitrine_guest check --idle-seconds 1000
     open_wire vf
-    finish_vitrine_guest
+    wait_until 300 "the last frame ($label)" all_received
+    end_vitrine_guest
     [[ "$(reported bad) $(reported violations)" == "0 0" ]] || wrong "bad frames: $(<"$work/guest.json")"
     (($(reported received.frames) >= frames)) || wrong "the guest received $(reported received.frames) frames"
     received=$(reported received.frames)
+}
+
+# What the wire had to send has left the NIC and vitrine, to the guest or into a counter.
+all_received() {
+    take_status && ask vf status && [[ $(wire_says "done") == True ]] &&
+        (($(wire_says wire.rx_delivered) == $(said pairs.0.receive.frames_from_nic)))
 }
 
 check_send() {
@@ -127,6 +134,13 @@ reset_by_sysfs() {
     guest "echo 1 >$vf_path/reset"
 }
 
+# As if nothing of what the driver posts were mapped any more, until it has noticed.
+break_dma() {
+    ask vf "fault dma"
+    wait_until 60 "vitrine to notice that DMA fails" counts_more_than troubles.tx_stuck "$(said vf.troubles.tx_stuck)"
+    ask vf "fault clear"
+}
+
 # What an administrator does who wants the VF for something else, and what gives it back. The host waits for vitrine.
 unbind_and_bind() {
     guest "echo $vf >/sys/bus/pci/drivers/vfio-pci/unbind" || return 1
@@ -144,10 +158,10 @@ check_life() {
     expect_flow "at first"
     expect_event resets "a reset of the PF" ask vf pf-reset
     expect_event resets "a reset of the function by the host (FLR)" reset_by_sysfs
+    expect_event troubles.tx_stuck "DMA that faults" break_dma
     expect_event wanted_back "an unplug request" unbind_and_bind
     guest 'vitrinectl audit vm --run-dir /run/vitrine' >"$work/audit.log" || wrong "vitrinectl audit"
-    guest 'kill -TERM $(pidof vitrine-guest)'
-    finish_vitrine_guest
+    end_vitrine_guest
     [[ "$(reported bad) $(reported violations)" == "0 0" ]] || wrong "the guest: $(<"$work/guest.json")"
     stop_vitrine
 }
@@ -164,23 +178,23 @@ refuses() {
 
 check_refusals() {
     local node
-    node=$(guest 'echo /dev/vfio/[0-9]*')
+    node=$(guest "echo /dev/vfio/\$(basename \$(readlink $vf_path/iommu_group))")
     start_vitrine
     refuses "a second process" "open $node: another process has it \(fuser -v $node\)"
     stop_vitrine
-    refuses "a low limit of locked memory" '8192 KiB needed, the limit is 4096 KiB: LimitMEMLOCK=8192K' 'ulimit -l 4096;'
+    refuses "a low limit of locked memory" '8192 KiB needed, the limit is 4096 KiB \(LimitMEMLOCK=8192K' 'ulimit -l 4096;'
     guest 'echo 3 >/proc/sys/vm/nr_hugepages'
-    refuses "too few huge pages" '4 huge pages of 2048 KiB needed, 3 free: sysctl -w vm.nr_hugepages=4' '' --memory huge
+    refuses "too few huge pages" '4 huge pages of 2048 KiB needed, 3 free \(sysctl -w vm.nr_hugepages=4\)' '' --memory huge
     guest 'echo 8 >/proc/sys/vm/nr_hugepages'
     guest "chown root $node"
-    refuses "a group of another user" "user 1001 may not: chown 1001 $node"
+    refuses "a group of another user" "user 1001 may not \(chown 1001 $node\)"
     guest "chown vitrine $node"
     ask vf "fault mailbox-silent"
     refuses "a silent PF" 'is its PF up, and its driver loaded\? ip link set PF up'
     ask vf "fault clear"
     guest "insmod /modules/ixgbevf.ko; echo $vf >$vf_path/driver/unbind; echo ixgbevf >$vf_path/driver_override;" \
         "echo $vf >/sys/bus/pci/drivers_probe"
-    refuses "a VF that the kernel's driver has" "but to ixgbevf: echo vfio-pci >$vf_path/driver_override;"
+    refuses "a VF that the kernel's driver has" "but to ixgbevf \(echo vfio-pci >$vf_path/driver_override;"
 }
 
 # Two functions in one group, of which one is a driver's of the guest.
@@ -189,7 +203,7 @@ check_viability() {
     vf_path=/sys/bus/pci/devices/$vf
     bind_vf
     refuses "a group that is not viable" \
-        'is not viable, .*: 0000:02:00.1 \(virtio-pci\): .*echo ADDRESS >/sys/bus/pci/devices/ADDRESS/driver/unbind'
+        'is not viable, .*: 0000:02:00.1 \(virtio-pci\) \(for each of them: echo ADDRESS >/sys/bus/pci/devices/ADDRESS/driver/unbind'
     vf=0000:01:00.0
     vf_path=/sys/bus/pci/devices/$vf
 }
@@ -238,8 +252,8 @@ with_amd() {
     bind_vf
     check_traffic
     stop_vitrine
-    check_refusals
     check_viability
+    check_refusals
     end_vm
     stop vf_sim_second || fail "vf_sim ended with status $?"
 }
@@ -249,7 +263,7 @@ without_iommu() {
     start_vf vf null
     start_vm "" vf
     guest "echo vfio-pci >$vf_path/driver_override; echo $vf >/sys/bus/pci/drivers_probe" || true
-    refuses "an IOMMU that is off" 'the IOMMU is off: enable VT-d or AMD-Vi in the firmware, boot .* intel_iommu=on'
+    refuses "an IOMMU that is off" 'the IOMMU is off \(enable VT-d or AMD-Vi in the firmware, boot .* intel_iommu=on'
     end_vm
 }
 
