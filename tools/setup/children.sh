@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Background processes by name, for setup.sh and for the tests that are shell scripts: each has its own start.
 
-declare -A child=()  # name -> process id of everything that start began and that has not been stopped
+declare -gA child=()  # name -> process id of everything that start began and that has not been stopped
 
 running() {
     kill -0 "${child[$1]}" 2>/dev/null
