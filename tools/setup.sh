@@ -39,7 +39,7 @@ With an 82599, X540 or X550 (docs/hardware.md):
                   [--force]                 although the PF carries an address, a route, a bridge or a bond
   rollback        --vm NAME: undoes what apply did, latest first; also what a killed apply or a power cut left behind.
   status          [--vm NAME] [--json]: the VMs that are set up, and what has changed since.
-  bind NAME       For vitrine@NAME.service: does again what a reboot has undone, and writes /run/vitrine/NAME/vf.env.
+  bind NAME       For vitrine@NAME.service: does again what a reboot has undone, and writes /run/vitrine/NAME.env.
                   --undo: undoes just that.
 Exit status: 0 done, 1 failed and undone, 2 wrong usage, 3 something is missing, 4 refused because it is not safe.
 TEXT

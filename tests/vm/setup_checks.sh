@@ -264,7 +264,7 @@ part_reboot() {
     says '^ vm1 +WARN +not as apply left it.*bind vm1'
     expect 0 bind vm1
     umount /proc/sys/kernel/random/boot_id
-    [[ $(</run/vitrine/vm1/vf.env) == VITRINE_VF=0000:01:10.2 ]] || fail "vf.env"
+    [[ $(</run/vitrine/vm1.env) == VITRINE_VF=0000:01:10.2 ]] || fail "vm1.env"
     mount --bind /tmp/boot_id /proc/sys/kernel/random/boot_id
     rm -r /run/vitrine
     snapshot | grep -v "boot_id" | diff /tmp/before - >>"$output" || fail "bind did not do all again"

@@ -88,14 +88,10 @@ undo_what_was_cut_off() {
     end_journal
 }
 
+# Beside the VM's directory and not in it: there its user could lay a link, which root would follow.
 write_environment() {
-    local folder=/run/vitrine/$vm
-    if [[ ! -d $folder ]]; then
-        mkdir -p /run/vitrine
-        mkdir -m 750 "$folder"
-        chown "vitrine-$vm:" "$folder"
-    fi
-    printf 'VITRINE_VF=%s\n' "$vf_address" >"$folder/vf.env"
+    [[ -d /run/vitrine ]] || mkdir -m 755 /run/vitrine
+    printf 'VITRINE_VF=%s\n' "$vf_address" >"/run/vitrine/$vm.env"
 }
 
 # bind --undo: all that a reboot would undo, as if by one.
@@ -113,5 +109,5 @@ unbind_vf() {
         quit "$exit_failed" "not all could be undone: setup.sh rollback --vm $vm"
     fi
     end_journal
-    rm -f "/run/vitrine/$vm/vf.env"
+    rm -f "/run/vitrine/$vm.env"
 }

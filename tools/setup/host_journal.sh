@@ -120,7 +120,7 @@ hand_on() {
 
 # Nothing of ours is left. The folder of all VMs may be that of an installation.
 remove_state() {
-    rm -f "$state_root/$vm"/{journal,running,settings} "$state_root/$vm"/*.new "$state_root/$vm"/old.* "/run/vitrine/$vm/vf.env"
+    rm -f "$state_root/$vm"/{journal,running,settings} "$state_root/$vm"/*.new "$state_root/$vm"/old.* "/run/vitrine/$vm.env"
     rmdir "$state_root/$vm" "/run/vitrine/$vm" 2>/dev/null || true
     other_vms
     if [[ -z $REPLY && -e $state_root/made-by-setup ]]; then
