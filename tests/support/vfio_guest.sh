@@ -6,6 +6,7 @@ vf=0000:01:00.0
 vf_path=/sys/bus/pci/devices/$vf
 label=          # of what is tested, for messages
 runs=0          # of vitrine: each has a file of its own for its end
+locked_kib=8192 # that the user may lock: Debian's default
 
 ok() {
     passed "$label: $*"
@@ -63,7 +64,7 @@ bind_vf() {
 start_vitrine() {
     local command="exec vitrine run --name vm --vf $vf --seccomp kill $*"
     runs=$((runs + 1))
-    guest "(su vitrine -c '$command' >/tmp/vitrine.log 2>&1; echo \$? >/tmp/vitrine.ended.$runs) &"
+    guest "(ulimit -l $locked_kib; su vitrine -c '$command' >/tmp/vitrine.log 2>&1; echo \$? >/tmp/vitrine.ended.$runs) &"
     wait_until 60 "vitrine ($label)" vitrine_is_ready
 }
 

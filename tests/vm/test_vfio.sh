@@ -87,6 +87,31 @@ check_restart() {
     ok "killed and started again at once: frames flow"
 }
 
+# The NIC reads in the virtual machine's memory, which counts as locked: first the user may not lock as much.
+check_guest_dma() {
+    local before
+    start_vitrine --guest-dma on
+    start_vitrine_guest tx --count 1000 --size 1518
+    finish_vitrine_guest
+    take_status
+    (($(said pairs.0.transmit.zero_copy) == 0)) || wrong "guest memory was mapped beyond the limit"
+    guest "grep -q 'Cannot allocate memory; its frames are copied' /tmp/vitrine.log" || wrong "the limit was not named"
+    stop_vitrine
+    ask vf status
+    before=$(wire_says tx_checked.good)
+    locked_kib=524288
+    start_vitrine --guest-dma on
+    start_vitrine_guest tx --count 20000 --size 1518
+    finish_vitrine_guest
+    locked_kib=8192
+    wait_until 60 "the frames at the wire ($label)" at_the_wire $((before + 20000))
+    take_status
+    (($(said pairs.0.transmit.zero_copy) > 10000)) || wrong "only $(said pairs.0.transmit.zero_copy) frames without a copy"
+    [[ "$(wire_says tx_checked.bad) $(wire_says violations)" == "0 {}" ]] || wrong "$(<"$work/vf_sim.json")"
+    ok "--guest-dma on: $(said pairs.0.transmit.zero_copy) of 20000 frames sent from the VM's memory; with too low a limit, copied"
+    stop_vitrine
+}
+
 check_dma_fault() {
     guest "su vitrine -c 'dma_fault $vf' 2>&1" >"$work/dma_fault.log" || wrong "$(<"$work/dma_fault.log")"
     ask vf status
@@ -197,6 +222,24 @@ check_refusals() {
     refuses "a VF that the kernel's driver has" "but to ixgbevf \(echo vfio-pci >$vf_path/driver_override;"
 }
 
+# QEMU has no 82599 with SR-IOV, but an 82576: its VF is found by PF and number, opened, and recognised for what it is.
+check_pf_and_index() {
+    local pf=/sys/bus/pci/devices/0000:03:00.0
+    vf=0000:03:10.0
+    vf_path=/sys/bus/pci/devices/$vf
+    guest "insmod /modules/igb.ko; echo 0 >$pf/sriov_drivers_autoprobe; echo 1 >$pf/sriov_numvfs" || wrong "no VF of igb"
+    bind_vf
+    vf=$(guest "ls $pf/net")/0
+    refuses "a VF of another card, by PF and index" "--vf $vf: 8086:10ca is no virtual function of an 82599, X540 or X550"
+    vf=${vf%/0}/1
+    refuses "a VF that the PF has not" "has 1 VFs, so none with the number 1 \(tools/setup.sh apply --pf ${vf%/1} --vf 1 "
+    vf=0000:03:10.0
+    guest "echo $vf >$vf_path/driver/unbind"
+    refuses "a VF without a driver" "to no driver \(tools/setup.sh apply --pf .* --vf 0 --vm NAME\)"
+    vf=0000:01:00.0
+    vf_path=/sys/bus/pci/devices/$vf
+}
+
 # Two functions in one group, of which one is a driver's of the guest.
 check_viability() {
     vf=0000:02:00.0
@@ -222,6 +265,7 @@ with_39_bits() {
     check_traffic
     check_restart
     stop_vitrine
+    check_guest_dma
     check_dma_fault
     end_vm
 }
@@ -248,11 +292,13 @@ with_amd() {
     start_vf second null
     start_vm "" vf -device amd-iommu,intremap=on,dma-remap=on -device pcie-root-port,id=shared,chassis=2 \
         -device '{"driver":"vfio-user-pci","bus":"shared","addr":"0.0","multifunction":true,"socket":{"type":"unix","path":"'"$work/second.sock"'"}}' \
-        -device virtio-rng-pci,bus=shared,addr=0.1
+        -device virtio-rng-pci,bus=shared,addr=0.1 \
+        -device pcie-root-port,id=card,chassis=3 -device igb,bus=card,netdev=none,romfile= -netdev user,id=none
     bind_vf
     check_traffic
     stop_vitrine
     check_viability
+    check_pf_and_index
     check_refusals
     end_vm
     stop vf_sim_second || fail "vf_sim ended with status $?"
