@@ -4,6 +4,7 @@
 
 vf=0000:01:00.0
 vf_path=/sys/bus/pci/devices/$vf
+host_kernel=kernel-6.12
 label=          # of what is tested, for messages
 runs=0          # of vitrine: each has a file of its own for its end
 locked_kib=8192 # that the user may lock: Debian's default
@@ -48,7 +49,7 @@ start_vm() {
     local options=$1 devices
     mapfile -t devices < <(vf_options "$work/$2.sock")
     shift 2
-    start_lab_guest guest kernel-6.12 1024 "$options" "${devices[@]}" "$@"
+    start_lab_guest guest "$host_kernel" 1024 "$options" "${devices[@]}" "$@"
     guest 'mkdir -p /run/vitrine /dev/hugepages; chown vitrine:vitrine /run/vitrine; echo 8 >/proc/sys/vm/nr_hugepages'
     guest 'mount -t hugetlbfs -o uid=1001,gid=1001 none /dev/hugepages' || wrong "the guest has no huge pages"
 }

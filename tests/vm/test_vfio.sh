@@ -326,6 +326,25 @@ with_virtio() {
     end_vm
 }
 
+# The other way to the same device, which Debian's kernels do not have. The group's container would do here, too.
+with_iommufd() {
+    label="iommufd"
+    if [[ ! -d $(kernel_directory kernel-iommufd) ]]; then
+        printf 'SKIP: no kernel with /dev/iommu (./tools/setup.sh test --long builds it)\n'
+        return
+    fi
+    host_kernel="kernel-iommufd"
+    start_vf vf "gen:size=64,rate=20000,count=$offered"
+    start_vm intel_iommu=on vf -device "$intel_iommu,aw-bits=39"
+    bind_vf
+    guest 'chown vitrine /dev/iommu /dev/vfio/devices/vfio0' || wrong "the kernel offers no iommufd"
+    check_traffic
+    [[ $(said vf.door) == "vfio, iommufd" ]] || wrong "vitrine took the door \"$(said vf.door)\""
+    check_restart
+    stop_vitrine
+    end_vm
+}
+
 main() {
     local kind kinds=("$@")
     need cpio python3
@@ -335,7 +354,7 @@ main() {
     pack_programs vitrine vitrinectl vitrine-guest dma_fault
     if ((${#kinds[@]} == 0)); then
         kinds=(39_bits 48_bits amd)
-        ! is_long || kinds+=(virtio)
+        ! is_long || kinds+=(virtio iommufd)
     fi
     for kind in "${kinds[@]}"; do
         "with_$kind"
