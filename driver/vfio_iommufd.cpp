@@ -24,6 +24,12 @@ mem::FileDescriptor open_file(const std::string& path) {
     return file;
 }
 
+/// What the kernel says of a function that is open elsewhere, of one whose group is, and of one that still belongs to
+/// the address space of a process that is going.
+bool may_be_in_use(int error) {
+    return error == EINVAL || error == EBUSY || error == EPERM;
+}
+
 }  // namespace
 
 bool VfioIommufd::is_usable(const std::string& device_file) {
@@ -38,10 +44,11 @@ VfioIommufd::VfioIommufd(const std::string& device_file, std::chrono::millisecon
     int error = 0;
     wait_until(clock, patience, 20ms, [&] {
         error = ::ioctl(device_.get(), iommufd::bind_device, &bind) == 0 ? 0 : errno;
-        return error != EINVAL && error != EBUSY;  // EINVAL is what the kernel says of a function that is in use
+        return !may_be_in_use(error);
     });
-    if (error == EINVAL || error == EBUSY)
-        fail(error, "VFIO_DEVICE_BIND_IOMMUFD: another process has it (fuser -v " + device_file + ")");
+    if (may_be_in_use(error))
+        fail(error, "VFIO_DEVICE_BIND_IOMMUFD: another process has it (fuser -v " + device_file +
+                        "), or the machine does not remap interrupts (dmesg | grep -i remapping)");
     if (error != 0) fail(error, "VFIO_DEVICE_BIND_IOMMUFD " + device_file);
 
     iommufd::AllocateSpace allocate;
