@@ -27,7 +27,7 @@ or else ~/.cache/vitrine.
 With an 82599, X540 or X550 (docs/hardware.md):
   doctor          Looks, and changes nothing: a table of what is right, and for the rest the command that sets it right.
                   [--pf PF --vf NUMBER | --vf ADDRESS] [--vm NAME] [--json]
-  plan            Prints what apply would do, as shell lines, each with the value that is there now.
+  plan            Prints what apply would do, as shell lines, each with the value that is there now. [--json]
   apply           Gives a virtual function to a VM: creates and binds it, reserves memory, makes a user and the files of
                   the service. Notes each old value first, looks after each step, undoes all of it if one fails.
                   --pf PF --vf NUMBER (or --vf ADDRESS) --vm NAME

@@ -117,6 +117,9 @@ part_plan() {
     snapshot >/tmp/before
     expect 0 plan "${vm1[@]}"
     cp "$output" /tmp/plan
+    expect 0 plan "${vm1[@]}" --json
+    jq -e '.steps[-1].old == "absent" and ([.steps[].commands] | index("modprobe vfio-pci"))' <"$output" >/dev/null || fail "plan --json"
+    (($(jq '.steps | length' "$output") == $(grep -cE '^# [0-9]+  ' /tmp/plan))) || fail "plan --json has not all steps"
     snapshot | diff /tmp/before - || fail "plan changed something"
     expect 0 apply "${vm1[@]}"
     sed -nE 's/^# ([0-9]+  .*): .*/\1/p' /tmp/plan >/tmp/planned

@@ -5,29 +5,64 @@ readonly vm_options="--pf --vf --vm --mac --vlan --spoofchk --trust --vfs --mtu 
 
 changing=   # set: this run has changed something or is about to
 
-# prepare VERB ARGUMENT...
+# prepare VERB ITS-OPTION ARGUMENT...
 prepare() {
-    parse_options "$1" "$vm_options --yes!" "${@:2}"
+    parse_options "$1" "$vm_options $2" "${@:3}"
     [[ -n $vm && -n ${option[--vf]:-} ]] || usage_error "$1 needs --pf PF --vf NUMBER (or --vf ADDRESS) and --vm NAME"
     need_programs ip useradd userdel flock mount umount
 }
 
 verb_plan() {
-    prepare plan "$@"
+    prepare plan --json! "$@"
     refuse_cut_off
     settings_from_options
     demand_preconditions
     find_pending each_step
     refuse_what_is_used
+    if [[ -n ${option[--json]:-} ]]; then
+        print_plan_as_json
+        return 0
+    fi
     say "# ${setting[vf]} ($vf_address) for $vm; ${setting[huge_pages]} huge pages and ${setting[locked_bytes]} locked bytes, $needs_source"
     [[ -z $own_configuration ]] || say "# /etc/vitrine/$vm.toml is yours and stays as it is"
     each_step show_step
     ((step_number > 0)) || say "# nothing to change"
 }
 
+print_plan_as_json() {
+    local words separator=
+    json_text "$vm"
+    words="{\"vm\": $REPLY"
+    json_text "$vf_address"
+    printf '%s, "address": %s, "huge_pages": %s, "locked_bytes": %s, "steps": [' \
+        "$words" "$REPLY" "${setting[huge_pages]}" "${setting[locked_bytes]}"
+    each_step print_step_as_json
+    printf '\n]}\n'
+}
+
+print_step_as_json() {
+    local part parts
+    is_pending "$@" || return 0
+    parts=("old:$REPLY" "wanted:$2")
+    title_of "$@"
+    parts=("step:$REPLY" "${parts[@]}")
+    showing=yes
+    parts+=("commands:$("${1}_set" "${@:2}")")
+    showing=
+    printf '%s\n  {' "$separator"
+    separator=
+    for part in "${parts[@]}"; do
+        json_text "${part#*:}"
+        printf '%s"%s": %s' "$separator" "${part%%:*}" "$REPLY"
+        separator=', '
+    done
+    printf '}'
+    separator=,
+}
+
 verb_apply() {
     need_root apply
-    prepare apply "$@"
+    prepare apply --yes! "$@"
     lock_host
     refuse_cut_off
     settings_from_options

@@ -51,8 +51,15 @@ write_journal() {
 
 # begin_journal: from here on, a run that is cut off can be told from one that ended.
 begin_journal() {
-    [[ -d $state_root ]] || { mkdir -m 700 "$state_root" && : >"$state_root/made-by-setup"; }
-    [[ -d $state_root/$vm ]] || mkdir -m 700 "$state_root/$vm"
+    if [[ ! -d $state_root ]]; then
+        mkdir -m 700 "$state_root"
+        : >"$state_root/made-by-setup"
+        sync "${state_root%/*}"
+    fi
+    if [[ ! -d $state_root/$vm ]]; then
+        mkdir -m 700 "$state_root/$vm"
+        sync "$state_root"
+    fi
     read_journal
     forget_old_boots
     # Without a torn line, to which the next would be glued.

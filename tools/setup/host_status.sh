@@ -3,6 +3,7 @@
 
 verb_status() {
     local names name separator=
+    need_root status
     parse_options status "--vm --json!" "$@"
     names=$vm
     if [[ -z $vm ]]; then
