@@ -3,6 +3,8 @@
 
 lab=${VITRINE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vitrine}/lab
 
+lab_guest_seconds=900  # a hang guard for the life of one guest; a test that is longer sets its own
+
 need_lab() {
     [[ -f $lab/recipe ]] || skip "there is no lab in $lab (./tools/setup.sh lab builds it)"
 }
@@ -25,7 +27,7 @@ in_lab() {
 run_lab_qemu() {
     # exec'ed by its loader, QEMU does not find what lies beside it.
     export QEMU_MODULE_DIR=$lab/root/usr/lib/x86_64-linux-gnu/qemu
-    exec timeout 900 "$lab/root/lib64/ld-linux-x86-64.so.2" --library-path "$lab/root/usr/lib/x86_64-linux-gnu" \
+    exec timeout "$lab_guest_seconds" "$lab/root/lib64/ld-linux-x86-64.so.2" --library-path "$lab/root/usr/lib/x86_64-linux-gnu" \
         "$lab/root/usr/bin/qemu-system-x86_64" -L "$lab/root/usr/share/qemu" -L "$lab/root/usr/share/seabios" "$@"
 }
 

@@ -10,6 +10,8 @@ source "$here/../support/harness.sh"
 # shellcheck source=tests/support/lab.sh
 source "$here/../support/lab.sh"
 
+lab_guest_seconds=3300
+
 # start_host NAME KERNEL-OPTIONS: what the guest has of us is what an installation has.
 start_host() {
     mkdir -p "$work/share/tools"
