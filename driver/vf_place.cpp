@@ -21,7 +21,7 @@ bool is_pci_address(std::string_view text) {
 bool is_interface_name(std::string_view text) {
     constexpr std::size_t longest = 15;
     return !text.empty() && text.size() <= longest && text != "." && text != ".." &&
-           std::ranges::none_of(text, [](unsigned char c) { return c == '/' || c == ':' || c <= ' ' || c > '~'; });
+           std::ranges::none_of(text, [](unsigned char c) { return c == ':' || c <= ' ' || c > '~'; });
 }
 
 }  // namespace
