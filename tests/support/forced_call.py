@@ -52,8 +52,10 @@ def stopped(thread: int):
     """Only this thread, while its process goes on."""
     _ptrace(_ATTACH, thread)
     _wait(thread)
-    yield
-    _ptrace(_DETACH, thread)
+    try:
+        yield
+    finally:
+        _ptrace(_DETACH, thread)
 
 
 def force_call(thread: int, number: int, *arguments: int | bytes) -> int:
