@@ -91,7 +91,8 @@ confirm() {
     [[ -t 0 && -z ${option[--yes]:-} ]] || return 0
     each_step show_step
     step_number=0
-    read -r -p "Do this? [y/N] " answer
+    # Other runs wait for this one: a service that starts must not wait for somebody who has gone home.
+    read -r -t 30 -p "Do this? [y/N] " answer || true
     [[ $answer == [yY]* ]] || quit "$exit_refused" "nothing was changed"
 }
 

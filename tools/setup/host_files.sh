@@ -68,6 +68,8 @@ text_keep() {
     local number=${#journal[@]}
     REPLY=$1
     [[ $1 != absent ]] || return 0
+    # A reboot shortens the journal, so its length may have named a file before.
+    while [[ -e $state_root/$vm/old.$number ]]; do number=$((number + 1)); done
     cp -p "$2" "$state_root/$vm/old.$number" && sync "$state_root/$vm/old.$number" || return 1
     REPLY="old.$number=$1"
 }

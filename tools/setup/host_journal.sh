@@ -17,8 +17,12 @@ vm_state() {
 
 # One run at a time on this machine. The lock goes with the process.
 lock_host() {
+    local mask
+    mask=$(umask)
+    umask 077  # who can open it can hold it
     exec 9>/run/vitrine-setup.lock
-    flock -w 60 9 || quit "$exit_failed" "another setup.sh has been at work for a minute: see ps -C setup.sh"
+    umask "$mask"
+    flock -w 45 9 || quit "$exit_failed" "another setup.sh has been at work for 45 s: see ps -C setup.sh"
 }
 
 # read_journal: the last line may be torn by a power cut; then its change was not begun.

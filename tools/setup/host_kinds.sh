@@ -82,6 +82,17 @@ pf_still_needed() {
     return 1
 }
 
+# Ours has been let go when the VFs are to go; what still has a driver is somebody else's.
+nobody_has_vfs_of() {
+    local link other
+    for link in "$pci/devices/$1"/virtfn*; do
+        link_name "$link" || continue
+        other=$REPLY
+        driver_of "$other"
+        [[ $REPLY == none ]] || { failure="VF $other is bound to $REPLY, so somebody uses it"; return 1; }
+    done
+}
+
 autoprobe_undo() {
     ! pf_still_needed "$3" || return "$still_needed"
     undo_by_setting autoprobe "$1" "$3"
@@ -89,6 +100,7 @@ autoprobe_undo() {
 
 functions_undo() {
     ! pf_still_needed "$3" || return "$still_needed"
+    nobody_has_vfs_of "$3" || return 1
     undo_by_setting functions "$1" "$3"
 }
 

@@ -63,7 +63,7 @@ check_option() {
     local name=$1 value=$2
     case $name in
         --pf) [[ $value =~ ^[A-Za-z0-9_.:-]{1,40}$ ]] || usage_error "--pf is a network interface or a PCI address, not '$value'" ;;
-        --vf) [[ $value =~ ^[0-9]{1,3}$ || $value =~ ^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$ ]] ||
+        --vf) [[ $value =~ ^(0|[1-9][0-9]{0,2})$ || $value =~ ^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$ ]] ||
             usage_error "--vf is a number (with --pf) or a full PCI address (0000:03:10.1), not '$value'" ;;
         --vm) check_vm_name "$value" ;;
         --mac) [[ ${value,,} =~ ^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$ && $value != 00:00:00:00:00:00 ]] ||
