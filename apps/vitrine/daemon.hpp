@@ -53,7 +53,7 @@ private:
 
     void watch_vf();
     void check_health();
-    void distrust_vf(const std::system_error& error) noexcept;
+    void distrust_vf(const std::system_error& error);
     void reset_vf();
     void apply_link();
     void attend_vf();

@@ -13,8 +13,15 @@
 
 namespace vitrine::apps {
 
-Sandbox::Sandbox(const Options& options) : options_(options), user_(::geteuid()) {
+std::vector<AllowedCall> control_calls(const Options& options) {
     std::vector<AllowedCall> calls(control_thread_calls.begin(), control_thread_calls.end());
+    if (options.is_vfio_user() || !options.front_end.connect_path.empty())
+        std::ranges::copy(calling_calls, std::back_inserter(calls));
+    return calls;
+}
+
+Sandbox::Sandbox(const Options& options) : options_(options), user_(::geteuid()) {
+    std::vector<AllowedCall> calls = control_calls(options_);
     std::ranges::copy(starting_calls, std::back_inserter(calls));
     allow_only(options_.seccomp, calls, "start");
 }
@@ -42,13 +49,13 @@ void Sandbox::enter_poll_thread() const {
 }
 
 void Sandbox::enter_control_thread() {
-    allow_only(options_.seccomp, control_thread_calls, "control");
+    allow_only(options_.seccomp, control_calls(options_), "control");
 }
 
 nlohmann::json Sandbox::status() const {
     return {{"user", user_},
             {"seccomp", name_of(options_.seccomp)},
-            {"calls", {{"control", control_thread_calls.size()}, {"poll", poll_thread_calls.size()}}},
+            {"calls", {{"control", control_calls(options_).size()}, {"poll", poll_thread_calls.size()}}},
             {"landlock", landlock_version_}};
 }
 

@@ -1,12 +1,17 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
 #include "apps/vitrine/options.hpp"
+#include "apps/vitrine/seccomp.hpp"
 
 namespace vitrine::apps {
+
+/// What the control thread may call, by what it may have to do again.
+std::vector<AllowedCall> control_calls(const Options& options);
 
 /// The walls around the process, which close in steps while it starts: a guest's first byte finds all of them up.
 ///

@@ -29,13 +29,26 @@ inline constexpr AllowedCall abort_ourselves{SCMP_SYS(tgkill), 2, whole_word, SI
 /// The poll thread: eventfds, its sleep, tail writes as messages; memory that a lost guest page or the allocator needs;
 /// and its end.
 inline constexpr auto poll_thread_calls = std::to_array<AllowedCall>({
-    {SCMP_SYS(poll)},          {SCMP_SYS(restart_syscall)},  // a poll() that was stopped and continued
-    {SCMP_SYS(read)},          {SCMP_SYS(preadv2)},          // a front-end's eventfd may block: RWF_NOWAIT
-    {SCMP_SYS(write)},         {SCMP_SYS(sendto)},          {SCMP_SYS(pwrite64)},  // to a BAR that cannot be mapped
-    {SCMP_SYS(clock_gettime)},                                                     // where the vDSO has no clock
-    {SCMP_SYS(futex)},         map_without_execution,       {SCMP_SYS(munmap)},   {SCMP_SYS(madvise)}, {SCMP_SYS(brk)},
-    {SCMP_SYS(rt_sigreturn)},  {SCMP_SYS(rt_sigprocmask)},  {SCMP_SYS(gettid)},   {SCMP_SYS(getpid)},  abort_ourselves,
-    {SCMP_SYS(exit)},          {SCMP_SYS(exit_group)},
+    {SCMP_SYS(poll)},
+    {SCMP_SYS(restart_syscall)},  // a poll() that was stopped and continued
+    {SCMP_SYS(read)},
+    {SCMP_SYS(preadv2)},  // a front-end's eventfd may block: RWF_NOWAIT
+    {SCMP_SYS(write)},
+    {SCMP_SYS(sendto), 4, all_64_bits, 0},
+    {SCMP_SYS(pwrite64)},       // to a BAR that cannot be mapped
+    {SCMP_SYS(clock_gettime)},  // where the vDSO has no clock
+    {SCMP_SYS(futex)},
+    map_without_execution,
+    {SCMP_SYS(munmap)},
+    {SCMP_SYS(madvise)},
+    {SCMP_SYS(brk)},
+    {SCMP_SYS(rt_sigreturn)},
+    {SCMP_SYS(rt_sigprocmask)},
+    {SCMP_SYS(gettid)},
+    {SCMP_SYS(getpid)},
+    abort_ourselves,
+    {SCMP_SYS(exit)},
+    {SCMP_SYS(exit_group)},
 });
 
 /// The control thread once everything is up. It can still lose the VF and open it again, through either door, and
@@ -50,15 +63,13 @@ inline constexpr auto control_thread_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(clock_gettime)},
     {SCMP_SYS(futex)},
     signal_poll_thread,
-    // Sockets, all of them UNIX sockets.
-    {SCMP_SYS(socket), 0, whole_word, AF_UNIX},
-    {SCMP_SYS(connect)},
+    // Sockets, all of them UNIX sockets. What is sent goes to whom it is connected with.
     {SCMP_SYS(accept4)},
     {SCMP_SYS(getsockopt)},
     {SCMP_SYS(shutdown)},
     {SCMP_SYS(sendmsg)},
     {SCMP_SYS(recvmsg)},
-    {SCMP_SYS(sendto)},
+    {SCMP_SYS(sendto), 4, all_64_bits, 0},
     {SCMP_SYS(recvfrom)},
     // Descriptors. Nothing is created: that came before.
     {SCMP_SYS(read)},
@@ -120,6 +131,14 @@ inline constexpr auto control_thread_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(exit_group)},
 });
 
+/// Of a VF behind a socket, and of a front-end that listens, which the control thread calls again when they are back.
+/// No other process of this machine is to be called: a path cannot be checked here, and to Landlock a socket is no
+/// file.
+inline constexpr auto calling_calls = std::to_array<AllowedCall>({
+    {SCMP_SYS(socket), 0, whole_word, AF_UNIX},
+    {SCMP_SYS(connect)},
+});
+
 /// What only the start needs: files, directories and sockets are made, memory is had and locked, the walls go up.
 inline constexpr auto starting_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(openat)},
@@ -127,6 +146,8 @@ inline constexpr auto starting_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(mkdir)},
     {SCMP_SYS(chmod)},
     {SCMP_SYS(umask)},
+    {SCMP_SYS(socket), 0, whole_word, AF_UNIX},
+    {SCMP_SYS(connect)},  // to the service manager
     {SCMP_SYS(bind)},
     {SCMP_SYS(listen)},
     {SCMP_SYS(signalfd4)},

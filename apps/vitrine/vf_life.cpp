@@ -100,7 +100,8 @@ void Daemon::learn_groups() {
 }
 
 /// It did not answer as it should: the next tick resets it, unless its connection turns out to be lost.
-void Daemon::distrust_vf(const std::system_error& error) noexcept {
+void Daemon::distrust_vf(const std::system_error& error) {
+    if (error.code() == std::errc::no_such_device) return lose_vf(error.what());  // as a BAR that faulted: for good
     put_off_retry();
     ++(error.code() == std::errc::timed_out ? vf_events_.mailbox_silent : vf_events_.failures);
     spdlog::warn("VF: {}; reset in {} s", error.what(), retry_pause_.count());
