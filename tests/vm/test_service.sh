@@ -17,10 +17,10 @@ frames_per_second=5000
 vf=0000:01:00.0
 most_exposure=1.5
 
-# service COMMAND: a shell command in systemd's world.
+# service COMMAND: a shell command in systemd's world, where on a busy machine a start of a program can take seconds.
 service() {
     local command=${1//$'\n'/;}
-    in_guest guest "in-systemd '${command//\'/\'\\\'\'}'"
+    "$here/guest_command.py" "$work/guest.command" 600 "in-systemd '${command//\'/\'\\\'\'}'"
 }
 
 wrong() {
