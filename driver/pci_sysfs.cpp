@@ -80,7 +80,8 @@ std::string PciSysfs::strangers_in(unsigned group) const {
     for (const std::string& address : entries(root_ + "/kernel/iommu_groups/" + std::to_string(group) + "/devices")) {
         const std::string driver = driver_of(address);
         if (driver.empty() || driver == "vfio-pci" || driver == "pci-stub" || driver == "pcieport") continue;
-        list += (list.empty() ? "" : ", ") + address + " (" + driver + ")";
+        if (!list.empty()) list += ", ";
+        list.append(address).append(" (").append(driver).append(")");
     }
     return list;
 }

@@ -36,7 +36,7 @@ std::optional<VfPlace> parse_vf_place(std::string_view text) {
     if (is_pci_address(text)) return PciFunction{std::string(text)};
 
     const std::size_t slash = text.find('/');
-    if (slash == text.npos || !is_interface_name(text.substr(0, slash))) return std::nullopt;
+    if (slash == std::string_view::npos || !is_interface_name(text.substr(0, slash))) return std::nullopt;
     PfAndIndex place{std::string(text.substr(0, slash)), 0};
     const char* const end = text.data() + text.size();
     const auto read = std::from_chars(text.data() + slash + 1, end, place.index);
