@@ -314,7 +314,7 @@ part_injection() {
     for number in "${@:2}"; do
         fails_at "$place" "$number"
     done
-    passed "$place $*: all as it was before"
+    passed "$*: all as it was before"
 }
 
 # The number of steps; by it the test knows all of them.
