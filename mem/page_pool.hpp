@@ -49,6 +49,15 @@ public:
         free_.push_back(page);  // never allocates: reserved for all pages
     }
 
+    /// At a start, before any page is taken: those that the guest still holds from the process before us.
+    template <class IsLent>
+    void leave_with_guest(IsLent is_lent) {
+        std::erase_if(free_, [&](PageId page) {
+            if (is_lent(page)) holder_[index_of(page)] = Holder::guest;
+            return holder_[index_of(page)] == Holder::guest;
+        });
+    }
+
     Holder holder(PageId page) const { return holder_[index_of(page)]; }
     Iova iova(PageId page) const { return iova_ + index_of(page) * page_bytes_; }
     std::span<std::byte> bytes(PageId page) const { return memory_.subspan(index_of(page) * page_bytes_, page_bytes_); }

@@ -60,3 +60,15 @@ TEST_CASE("slab-free: the pool writes nothing into the pages") {
     for (const PageId page : out) bench.pool.give(page);
     CHECK(std::ranges::all_of(bench.memory, [](std::byte byte) { return byte == std::byte{0x5a}; }));
 }
+
+TEST_CASE("pages that a guest still holds from an earlier process are not given out") {
+    std::vector<std::byte> memory(8 * 2048);
+    PagePool pool(memory, Iova{0x10'0000}, 2048);
+    pool.leave_with_guest([](PageId page) { return index_of(page) % 3 == 0; });
+    CHECK(pool.available() == 5);
+    CHECK(pool.holder(PageId{6}) == Holder::guest);
+    while (pool.available() > 0) CHECK(index_of(pool.take(Holder::nic)) % 3 != 0);
+    pool.give(PageId{6});
+    CHECK(pool.take(Holder::nic) == PageId{6});
+    CHECK(pool.audit().held[static_cast<std::size_t>(Holder::guest)] == 2);
+}

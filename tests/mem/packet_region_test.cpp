@@ -1,0 +1,345 @@
+#include "mem/packet_region.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <grp.h>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <system_error>
+#include <unistd.h>
+
+#include <doctest/doctest.h>
+
+using namespace vitrine::mem;
+
+namespace {
+
+/// A directory of our own, removed with what is in it.
+struct Directory {
+    explicit Directory(const std::string& parent) : path(parent + "/vitrine-region-XXXXXX") {
+        if (::mkdtemp(path.data()) == nullptr) throw_errno("mkdtemp " + path);
+        ::chmod(path.c_str(), 0750);
+    }
+    ~Directory() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path, ignored);
+    }
+    std::string path;
+};
+
+struct Bench {
+    explicit Bench(const std::string& region_parent = std::filesystem::temp_directory_path().string())
+        : regions(region_parent) {}
+
+    PacketRegion::Config config() const {
+        return {.path = regions.path + "/pages",
+                .ledger_path = private_files.path + "/ledger",
+                .wanted_pages = 300,
+                .mac = {2, 0, 0, 0, 0, 1},
+                .queues = 2,
+                .held_limit = 100,
+                .modes = InfoPage::offers_pages};
+    }
+
+    Directory regions;
+    Directory private_files{std::filesystem::temp_directory_path().string()};
+};
+
+mode_t mode_of(const std::string& path) {
+    struct stat status{};
+    REQUIRE(::stat(path.c_str(), &status) == 0);
+    return status.st_mode & 07777;
+}
+
+/// What a peer may try. Each name is in the result if it succeeded; "read" should.
+struct Attempts {
+    static constexpr std::array<std::string_view, 14> names{"open by path for writing",
+                                                            "truncate by path",
+                                                            "unlink",
+                                                            "chmod by path",
+                                                            "map writable",
+                                                            "mprotect writable",
+                                                            "ftruncate",
+                                                            "punch a hole",
+                                                            "re-open for writing",
+                                                            "fchmod",
+                                                            "pwrite",
+                                                            "madvise remove",
+                                                            "read",
+                                                            "open"};
+    std::uint32_t won = 0;
+
+    std::string text() const {
+        std::string all;
+        for (std::size_t i = 0; i < names.size(); ++i)
+            if ((won >> i & 1u) != 0) all.append(all.empty() ? "" : ", ").append(names[i]);
+        return all;
+    }
+};
+
+void note(std::uint32_t& won, std::string_view name, bool success) {
+    const auto at = std::ranges::find(Attempts::names, name) - Attempts::names.begin();
+    if (success) won |= 1u << at;
+}
+
+/// The attempts of operations by descriptor, then those by path; in the peer's process.
+std::uint32_t try_descriptor(int file, std::size_t page_bytes) {
+    std::uint32_t won = 0;
+    note(won, "map writable", ::mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) != MAP_FAILED);
+    void* readable = ::mmap(nullptr, page_bytes, PROT_READ, MAP_SHARED, file, 0);
+    if (readable != MAP_FAILED) {
+        note(won, "read", static_cast<const InfoPage*>(readable)->magic == InfoPage::magic_number);
+        note(won, "madvise remove", ::madvise(readable, page_bytes, MADV_REMOVE) == 0);
+        note(won, "mprotect writable", ::mprotect(readable, page_bytes, PROT_READ | PROT_WRITE) == 0);
+    }
+    note(won, "ftruncate", ::ftruncate(file, 0) == 0);
+    note(won, "punch a hole",
+         ::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(page_bytes)) == 0);
+    note(won, "re-open for writing", ::open(("/proc/self/fd/" + std::to_string(file)).c_str(), O_RDWR) >= 0);
+    note(won, "fchmod", ::fchmod(file, 0666) == 0);
+    note(won, "pwrite", ::pwrite(file, "x", 1, 0) == 1);
+    return won;
+}
+
+std::uint32_t try_path(const std::string& path, std::size_t page_bytes) {
+    std::uint32_t won = 0;
+    note(won, "open by path for writing", ::open(path.c_str(), O_RDWR) >= 0);
+    note(won, "truncate by path", ::truncate(path.c_str(), 0) == 0);
+    note(won, "chmod by path", ::chmod(path.c_str(), 0666) == 0);
+    const int file = ::open(path.c_str(), O_RDONLY);
+    note(won, "open", file >= 0);
+    if (file >= 0) won |= try_descriptor(file, page_bytes);
+    note(won, "unlink", ::unlink(path.c_str()) == 0);
+    return won;
+}
+
+/// Runs `attempts` as user 65534 of the given group, in a child.
+template <class Act>
+Attempts as_peer(gid_t group, Act attempts) {
+    void* shared = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(shared != MAP_FAILED);
+    auto* won = static_cast<std::uint32_t*>(shared);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (::setgroups(0, nullptr) != 0 || ::setresgid(group, group, group) != 0 ||
+            ::setresuid(65534, 65534, 65534) != 0)
+            ::_exit(1);
+        *won = attempts();
+        ::_exit(0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    const Attempts result{*won};
+    ::munmap(shared, 4096);
+    return result;
+}
+
+void check_peers(const std::string& parent) {
+    if (::geteuid() != 0) {
+        MESSAGE("skipped: needs root, to become another user");
+        return;
+    }
+    const Bench bench(parent);
+    PacketRegion region(bench.config());
+    const std::size_t page = region.file_page_bytes();
+    struct stat status{};
+    REQUIRE(::fstat(region.file(), &status) == 0);
+    constexpr gid_t nobody = 65534;
+    const std::string path = bench.config().path;
+    const FileDescriptor view = region.read_only_view();
+    region.pages()[0] = std::byte{0x42};
+
+    CHECK(as_peer(status.st_gid, [&] { return try_path(path, page); }).text() == "read, open");
+    CHECK(as_peer(nobody, [&] { return try_path(path, page); }).text().empty());
+    CHECK(as_peer(nobody, [&] { return try_descriptor(view.get(), page); }).text() == "read");
+    CHECK(as_peer(status.st_gid, [&] { return try_descriptor(view.get(), page); }).text() == "read");
+    CHECK(as_peer(status.st_gid, [&] { return try_path(bench.config().ledger_path, page); }).text().empty());
+
+    CHECK(mode_of(path) == 0640);
+    CHECK(file_bytes(region.file()) == region.layout().region_bytes);
+    CHECK(region.info().magic == InfoPage::magic_number);
+    CHECK(region.pages()[0] == std::byte{0x42});
+}
+
+std::optional<std::string> huge_page_mount() {
+    struct statfs status{};
+    constexpr long hugetlbfs_magic = 0x958458f6;
+    if (::statfs("/dev/hugepages", &status) != 0 || status.f_type != hugetlbfs_magic ||
+        ::access("/dev/hugepages", W_OK) != 0)
+        return std::nullopt;
+    try {
+        const Bench enough("/dev/hugepages");
+        const PacketRegion region(enough.config());
+    } catch (const std::system_error& error) {
+        MESSAGE(error.what());
+        return std::nullopt;
+    }
+    return "/dev/hugepages";
+}
+
+}  // namespace
+
+TEST_CASE("VRX 2.2: a new region is zero but for its info page, and a reader finds every part of it") {
+    const Bench bench;
+    PacketRegion region(bench.config());
+    CHECK_FALSE(region.reopened());
+    CHECK(mode_of(bench.config().path) == 0640);
+    CHECK(mode_of(bench.config().ledger_path) == 0600);
+
+    const FileDescriptor view = region.read_only_view();
+    const Mapping seen(view.get(), region.layout().region_bytes, 0, Access::read_only);
+    const InfoPage info = *reinterpret_cast<const InfoPage*>(seen.data());
+    const auto layout = check_region(info, seen.size());
+    REQUIRE(layout.has_value());
+    CHECK(*layout == region.layout());
+    CHECK(layout->page_count >= 300);
+    CHECK(info.modes == (InfoPage::offers_pages | InfoPage::has_header_table));
+    CHECK(info.mac == bench.config().mac);
+    CHECK(info.queue_pairs == 2);
+    CHECK(info.held_limit == 100);
+    CHECK(info.instance != std::array<std::uint8_t, 16>{});
+    CHECK(info.instance == region.instance());
+    CHECK(std::ranges::all_of(seen.bytes().subspan(sizeof(InfoPage)), [](std::byte b) { return b == std::byte{0}; }));
+    CHECK_THROWS_AS(Mapping(view.get(), 4096, 0, Access::read_write), std::system_error);
+}
+
+TEST_CASE("VRX 7.5: a process that comes back finds its pages, their content, and who has them") {
+    const Bench bench;
+    std::array<std::uint8_t, 16> instance{};
+    {
+        PacketRegion region(bench.config());
+        instance = region.instance();
+        region.pages()[12345] = std::byte{0x42};
+        region.ledger().lend(1, PageId{17});
+        region.ledger().next_generation(1);
+        region.info().modes = 0;  // died on its way out
+    }
+    PacketRegion region(bench.config());
+    CHECK(region.reopened());
+    CHECK(region.instance() == instance);
+    CHECK(region.pages()[12345] == std::byte{0x42});
+    CHECK(region.ledger().is_lent_to(1, PageId{17}));
+    CHECK(region.info().generation[1] == 1);
+    CHECK(region.info().modes == (InfoPage::offers_pages | InfoPage::has_header_table));
+}
+
+TEST_CASE(
+    "VRX 7.5: without the ledger, with another file in its place, or with another shape, the region is a new one") {
+    const Bench bench;
+    const auto instance = PacketRegion(bench.config()).instance();
+    PacketRegion::Config config = bench.config();
+    SUBCASE("the ledger is gone") {
+        std::filesystem::remove(config.ledger_path);
+    }
+    SUBCASE("the ledger is cut short") {
+        std::filesystem::resize_file(config.ledger_path, 100);
+    }
+    SUBCASE("the region is gone") {
+        std::filesystem::remove(config.path);
+    }
+    SUBCASE("the region is a copy") {
+        std::filesystem::copy_file(config.path, config.path + ".copy");
+        std::filesystem::rename(config.path + ".copy", config.path);
+        ::chmod(config.path.c_str(), 0640);
+    }
+    SUBCASE("somebody may write the region") {
+        ::chmod(config.path.c_str(), 0660);
+    }
+    SUBCASE("the region has a second name") {
+        std::filesystem::create_hard_link(config.path, config.path + ".second");
+    }
+    SUBCASE("the region was resized") {
+        std::filesystem::resize_file(config.path, 4096);
+    }
+    SUBCASE("the region's instance is another") {
+        const FileDescriptor file = open(config.path, O_RDWR);
+        const Mapping mapping(file.get(), 4096, 0, Access::read_write);
+        reinterpret_cast<InfoPage*>(mapping.data())->instance[0] ^= 1;
+    }
+    SUBCASE("more pages are wanted") {
+        config.wanted_pages *= 4;
+    }
+    SUBCASE("more queues are wanted") {
+        config.queues = 3;
+    }
+    SUBCASE("larger pages are wanted") {
+        config.page_bytes = 16384;
+    }
+    PacketRegion region(config);
+    CHECK_FALSE(region.reopened());
+    CHECK(region.instance() != instance);
+    CHECK(region.ledger().lent_to(0) == 0);
+    CHECK(mode_of(config.path) == 0640);
+    CHECK(check_region(region.info(), region.layout().region_bytes).has_value());
+}
+
+TEST_CASE("two processes never use the same pages") {
+    const Bench bench;
+    const PacketRegion first(bench.config());
+    try {
+        const PacketRegion second(bench.config());
+        FAIL("a second one was had");
+    } catch (const std::system_error& error) {
+        CHECK(error.code().value() == EBUSY);
+    }
+}
+
+TEST_CASE("a name that is a link, a directory, or somebody else's file is refused and left alone") {
+    const Bench bench;
+    const std::string path = bench.config().path;
+    SUBCASE("link") {
+        const std::string target = bench.regions.path + "/target";
+        open(target, O_CREAT | O_RDWR, 0600);
+        std::filesystem::create_symlink(target, path);
+        CHECK_THROWS_AS(PacketRegion(bench.config()), std::system_error);
+        CHECK(std::filesystem::is_symlink(path));
+        CHECK(std::filesystem::file_size(target) == 0);
+    }
+    SUBCASE("directory") {
+        std::filesystem::create_directory(path);
+        CHECK_THROWS_AS(PacketRegion(bench.config()), std::system_error);
+        CHECK(std::filesystem::is_directory(path));
+    }
+    SUBCASE("somebody else's") {
+        open(path, O_CREAT | O_RDWR, 0600);
+        if (::chown(path.c_str(), 65534, 65534) != 0) {
+            MESSAGE("skipped: needs root, to give a file away");
+            return;
+        }
+        CHECK_THROWS_AS(PacketRegion(bench.config()), std::system_error);
+        CHECK(std::filesystem::exists(path));
+    }
+}
+
+TEST_CASE("a clean end leaves no file, and tells those who still look") {
+    const Bench bench;
+    PacketRegion region(bench.config());
+    const FileDescriptor view = region.read_only_view();
+    region.withdraw();
+    CHECK_FALSE(std::filesystem::exists(bench.config().path));
+    CHECK_FALSE(std::filesystem::exists(bench.config().ledger_path));
+    const Mapping seen(view.get(), 4096, 0, Access::read_only);
+    CHECK(reinterpret_cast<const InfoPage*>(seen.data())->modes == 0);
+}
+
+TEST_CASE("VRX 11: a peer of the region's group can read it and nothing else; others cannot even do that") {
+    check_peers(std::filesystem::temp_directory_path().string());
+}
+
+TEST_CASE("VRX 11: the same holds on huge pages") {
+    const auto mount = huge_page_mount();
+    if (!mount) {
+        MESSAGE("skipped: no huge pages at /dev/hugepages");
+        return;
+    }
+    check_peers(*mount);
+}
