@@ -30,6 +30,11 @@ struct ReceiveCounters : RingCounters {
     std::uint64_t rx_no_buffer_tries = 0;  ///< tries that found too few guest buffers; the caller may try again
     std::uint64_t rx_oversize = 0;         ///< frames that the buffers of this ring can never hold
     std::uint64_t rx_broken_ring = 0;      ///< frames for a ring that is broken
+    std::uint64_t rx_held_tries = 0;       ///< tries while the guest held as many pages as it may; try again
+    std::uint64_t rx_held_max = 0;         ///< most pages that the guest held at once
+    std::uint64_t bad_returns = 0;         ///< returned pages that were not the guest's to return
+    std::uint64_t rx_reclaimed = 0;        ///< pages that a guest held when it started its ring anew
+    std::uint64_t rx_refused = 0;          ///< starts with a marker that could not be followed
 
     static constexpr auto names = std::to_array<CounterName<ReceiveCounters>>({
         {"frames", &ReceiveCounters::frames},
@@ -38,6 +43,11 @@ struct ReceiveCounters : RingCounters {
         {"rx_no_buffer_tries", &ReceiveCounters::rx_no_buffer_tries},
         {"rx_oversize", &ReceiveCounters::rx_oversize},
         {"rx_broken_ring", &ReceiveCounters::rx_broken_ring},
+        {"rx_held_tries", &ReceiveCounters::rx_held_tries},
+        {"rx_held_max", &ReceiveCounters::rx_held_max},
+        {"bad_returns", &ReceiveCounters::bad_returns},
+        {"rx_reclaimed", &ReceiveCounters::rx_reclaimed},
+        {"rx_refused", &ReceiveCounters::rx_refused},
         {"kicks", &ReceiveCounters::kicks},
         {"calls", &ReceiveCounters::calls},
         {"calls_suppressed", &ReceiveCounters::calls_suppressed},

@@ -14,7 +14,8 @@ DeviceRing::DeviceRing(const GuestMemory& memory, RingMemory where, RingFeatures
       used_(load(where.used + offsetof(RingHeader, index), std::memory_order_relaxed)),
       next_(used_),
       published_(used_),
-      available_(used_) {}
+      available_(used_),
+      flags_(load(where.used + offsetof(RingHeader, flags), std::memory_order_relaxed)) {}
 
 bool DeviceRing::show() noexcept {
     if (used_ == published_) return false;
@@ -49,7 +50,7 @@ bool DeviceRing::driver_wants_call(std::uint16_t before) const noexcept {
 
 void DeviceRing::want_kicks(bool wanted) noexcept {
     if (!features_.event_index) {
-        store(where_.used, wanted ? 0 : used_no_notify, std::memory_order_relaxed);
+        store_flags(static_cast<std::uint16_t>(wanted ? flags_ & ~used_no_notify : flags_ | used_no_notify));
         // The wish must be visible before the caller looks at avail.idx again (2.7.10).
         std::atomic_thread_fence(std::memory_order_seq_cst);
         return;
@@ -64,6 +65,17 @@ void DeviceRing::want_kicks(bool wanted) noexcept {
         if (now == event) return;
         event = now;
     }
+}
+
+void DeviceRing::set_answer(vrx::Answer answer) noexcept {
+    store_flags(static_cast<std::uint16_t>((flags_ & used_no_notify) | answer.raw << vrx::Answer::shift));
+    call_owed_ = true;
+}
+
+void DeviceRing::want_returns(bool wanted) noexcept {
+    const auto flags =
+        static_cast<std::uint16_t>(wanted ? flags_ | vrx::used_want_returns : flags_ & ~vrx::used_want_returns);
+    if (flags != flags_) store_flags(flags);
 }
 
 void DeviceRing::drain_kick() noexcept {

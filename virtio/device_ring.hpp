@@ -10,6 +10,7 @@
 #include "virtio/counters.hpp"
 #include "virtio/guest_memory.hpp"
 #include "virtio/split_ring.hpp"
+#include "virtio/vrx.hpp"
 
 namespace vitrine::virtio {
 
@@ -44,6 +45,8 @@ public:
                RingCounters& counters) noexcept;
 
     std::uint16_t entries() const { return where_.entries; }
+    /// For the extension that gives the descriptor table another meaning (virtio/vrx.hpp).
+    const RingMemory& where() const { return where_; }
     bool broken() const { return broken_; }
     /// Position of the next chain to take, and of the next to give back. They run through all 16 bits.
     std::uint16_t next() const { return next_; }
@@ -100,8 +103,12 @@ public:
     void roll_back() noexcept { next_ = used_; }
     /// Gives the oldest taken chain back; the driver sees it with the next publish().
     void give_back(std::uint16_t head, std::uint32_t written_bytes) noexcept {
-        const UsedElement element{head, written_bytes};
-        std::byte* const slot = where_.used + sizeof(RingHeader) + sizeof(UsedElement) * (used_ & mask());
+        put(head | std::uint64_t{written_bytes} << 32);
+    }
+    /// The same for the eight bytes of any used element, as they will lie in memory.
+    void put(std::uint64_t element) noexcept {
+        static_assert(sizeof(element) == sizeof(UsedElement) && std::endian::native == std::endian::little);
+        std::byte* const slot = where_.used + sizeof(RingHeader) + sizeof(element) * (used_ & mask());
         __builtin_memcpy(slot, &element, sizeof(element));  // 4-byte aligned only
         ++used_;
     }
@@ -122,6 +129,12 @@ public:
     /// Says whether the driver should kick when it adds a chain. After saying yes ask has_waiting() again: what was
     /// added in between comes without a kick (2.7.10).
     void want_kicks(bool wanted) noexcept;
+    /// What an earlier start of the ring, maybe by another process, answered to its marker (docs/vrx.md, 3.3).
+    vrx::Answer answer() const { return vrx::Answer::in(flags_); }
+    /// The driver sees it before any element that is put after it, and is called in any case.
+    void set_answer(vrx::Answer answer) noexcept;
+    /// Whether the driver should kick for pages that it returned. want_kicks() behind it has the fence (4.6).
+    void want_returns(bool wanted) noexcept;
     /// -1: the front-end gave none and the ring must be polled.
     int kick_descriptor() const { return events_.kick; }
     /// Reads the kick eventfd; call it at most once a loop, however often the guest kicks.
@@ -158,6 +171,10 @@ private:
         return std::bit_cast<Descriptor>(Halves{std::atomic_ref(words[0]).load(std::memory_order_relaxed),
                                                 std::atomic_ref(words[1]).load(std::memory_order_relaxed)});
     }
+    void store_flags(std::uint16_t flags) noexcept {
+        flags_ = flags;
+        store(where_.used + offsetof(RingHeader, flags), flags, std::memory_order_relaxed);
+    }
     bool driver_wants_call(std::uint16_t before) const noexcept;
     void call() noexcept;
 
@@ -170,6 +187,7 @@ private:
     std::uint16_t next_;
     std::uint16_t published_;
     std::uint16_t available_;  ///< avail.idx as last read and checked
+    std::uint16_t flags_;      ///< used.flags
     bool broken_ = false;
     bool call_owed_ = false;
 };

@@ -1,0 +1,50 @@
+#include "virtio/vrx_start.hpp"
+
+#include <atomic>
+#include <bit>
+
+namespace vitrine::virtio {
+namespace {
+
+using vrx::Answer;
+using vrx::Marker;
+using vrx::Mode;
+using vrx::Refusal;
+
+/// Each half read once. The descriptor table is 16-byte aligned.
+Marker load_marker(const DeviceRing& ring) noexcept {
+    struct Halves {
+        std::uint64_t low;
+        std::uint64_t high;
+    };
+    auto* const words = reinterpret_cast<std::uint64_t*>(ring.where().descriptors + vrx::marker_offset(ring.entries()));
+    return std::bit_cast<Marker>(Halves{std::atomic_ref(words[0]).load(std::memory_order_relaxed),
+                                        std::atomic_ref(words[1]).load(std::memory_order_relaxed)});
+}
+
+RingStart refuse(Refusal why) {
+    return {.answer = Answer::refused(why)};
+}
+
+}  // namespace
+
+RingStart read_marker(const DeviceRing& ring, const PageLending* lending, unsigned queue) noexcept {
+    const Marker marker = load_marker(ring);
+    if (!marker.has_magic()) return {};
+    const std::uint32_t wanted = marker.mode_and_version & 0xff;
+    if (marker.mode_and_version >> 8 != Marker::version) return refuse(Refusal::unknown_version);
+
+    const std::uint32_t modes = lending != nullptr && queue < lending->ledger().queues() ? lending->modes() : 0;
+    const bool pages = wanted == static_cast<std::uint32_t>(Mode::pages) && (modes & mem::InfoPage::offers_pages) != 0;
+    const bool offset =
+        wanted == static_cast<std::uint32_t>(Mode::offset) && (modes & mem::InfoPage::offers_offset) != 0;
+    if (!pages && !offset) return refuse(Refusal::not_offered);
+    if (ring.entries() < vrx::fewest_entries) return refuse(Refusal::too_small);
+    // A guest that maps another file than ours would read other bytes than the frame's.
+    if (marker.region_tag() != lending->region_tag()) return refuse(Refusal::other_region);
+    if (pages) return {.mode = Mode::pages, .live = ring.answer() == Answer::granted(Mode::pages)};
+    if (marker.release_index < vrx::fewest_buffer_bytes) return refuse(Refusal::too_small);
+    return {.mode = Mode::offset, .buffer_bytes = marker.release_index};
+}
+
+}  // namespace vitrine::virtio
