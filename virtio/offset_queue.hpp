@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "virtio/counters.hpp"
+#include "virtio/device_ring.hpp"
+#include "virtio/net_header.hpp"
+#include "virtio/vrx.hpp"
+
+namespace vitrine::virtio {
+
+/// Frames on their way into buffers of the guest, each with the offset at which its data begins (docs/vrx.md, 5). All
+/// buffers are alike: one piece, with room for a header in front of what a NIC may write. Poll thread.
+class OffsetQueue {
+public:
+    /// Where data begins, and where the header in front of a frame's first data does.
+    static constexpr std::uint32_t data_offset = vrx::offset_room_bytes;
+    static constexpr std::uint32_t header_offset = data_offset - sizeof(NetHeader);
+
+    /// At the first buffer after the ring's start. `mergeable`: a frame may fill several buffers.
+    OffsetQueue(const GuestMemory& memory, DeviceRing ring, std::uint32_t buffer_bytes, bool mergeable,
+                ReceiveCounters& counters) noexcept;
+
+    enum class Outcome {
+        delivered,
+        no_buffer,  ///< too few buffers for this frame now; none was used
+        dropped,    ///< this ring's buffers can never hold the frame; none was used
+        broken,     ///< the ring is broken: nothing moves until the front-end starts it anew
+    };
+    /// Copies the frame in `pieces` behind its header. `header.buffers` is filled in here. All or nothing; the driver
+    /// sees it with the next publish().
+    Outcome deliver(std::span<const std::span<const std::byte>> pieces, NetHeader header) noexcept;
+
+    bool publish() noexcept { return ring_.publish(); }
+    bool show() noexcept { return ring_.show(); }
+    void owe_call() noexcept { ring_.owe_call(); }
+    bool has_buffers() const noexcept { return ring_.has_waiting(); }
+    void want_kicks(bool wanted) noexcept { ring_.want_kicks(wanted); }
+    int kick_descriptor() const { return ring_.kick_descriptor(); }
+    void drain_kick() noexcept { ring_.drain_kick(); }
+    bool broken() const { return ring_.broken(); }
+    std::uint16_t used_index() const { return ring_.used(); }
+    void set_events(RingEvents events) noexcept { ring_.set_events(events); }
+    const ReceiveCounters& counters() const { return counters_; }
+
+private:
+    struct Buffer {
+        std::uint16_t head;
+        std::byte* data;  ///< null: no buffer, and the ring is broken
+    };
+    Buffer buffer_at(std::uint16_t position) noexcept;
+
+    const GuestMemory& memory_;
+    DeviceRing ring_;
+    std::uint32_t buffer_bytes_;
+    bool mergeable_;
+    ReceiveCounters& counters_;
+};
+
+}  // namespace vitrine::virtio
