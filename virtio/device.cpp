@@ -96,7 +96,8 @@ bool Device::start(unsigned ring) {
     const RingEvents events{};
     if (receives(ring)) {
         const DeviceRing split(memory_, *where, features, events, receive_counters_[pair]);
-        receive_[pair].emplace(memory_, split, (features_ & feature::mrg_rxbuf) != 0, receive_counters_[pair]);
+        receive_[pair].emplace(memory_, split, (features_ & feature::mrg_rxbuf) != 0, lending_, pair,
+                               receive_counters_[pair]);
         receive_[pair]->want_kicks(false);  // polled until the poll thread wants to sleep
     } else {
         const DeviceRing split(memory_, *where, features, events, transmit_counters_[pair]);
@@ -136,7 +137,7 @@ void Device::owe_call(unsigned ring) noexcept {
 void Device::refresh_events(unsigned ring) noexcept {
     const Vring& vring = vrings_[ring];
     const RingEvents events{.kick = vring.kick.get(), .call = vring.call.get(), .error = vring.error.get()};
-    if (ReceiveQueue* const queue = receives(ring) ? receive(ring / 2) : nullptr) queue->set_events(events);
+    if (ReceiveRing* const queue = receives(ring) ? receive(ring / 2) : nullptr) queue->set_events(events);
     if (TransmitQueue* const queue = receives(ring) ? nullptr : transmit(ring / 2)) queue->set_events(events);
 }
 

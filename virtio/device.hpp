@@ -9,7 +9,7 @@
 #include "virtio/counters.hpp"
 #include "virtio/guest_memory.hpp"
 #include "virtio/net_header.hpp"
-#include "virtio/receive_queue.hpp"
+#include "virtio/receive_ring.hpp"
 #include "virtio/transmit_queue.hpp"
 #include "virtio/vhost_user.hpp"
 
@@ -51,13 +51,16 @@ public:
     Device(const Device&) = delete;  // queues refer to our memory and counters
     Device& operator=(const Device&) = delete;
 
+    /// Before any ring runs: drivers may ask for VRX from now on (docs/vrx.md).
+    void set_lending(PageLending* lending) { lending_ = lending; }
+
     const DeviceConfig& config() const { return config_; }
     std::uint64_t offered_features() const;
     static std::uint64_t offered_protocol_features();
     NetConfig config_space() const;
 
     /// The queues of a pair; nullptr while the ring does not run.
-    ReceiveQueue* receive(unsigned pair) noexcept { return receive_[pair] ? &*receive_[pair] : nullptr; }
+    ReceiveRing* receive(unsigned pair) noexcept { return receive_[pair] ? &*receive_[pair] : nullptr; }
     TransmitQueue* transmit(unsigned pair) noexcept { return transmit_[pair] ? &*transmit_[pair] : nullptr; }
 
     /// Counters live as long as the device; those of rings are the poll thread's.
@@ -110,7 +113,8 @@ private:
     std::vector<ReceiveCounters> receive_counters_;
     std::vector<TransmitCounters> transmit_counters_;
     SessionCounters session_counters_;
-    std::vector<std::optional<ReceiveQueue>> receive_;
+    std::vector<std::optional<ReceiveRing>> receive_;
+    PageLending* lending_ = nullptr;
     std::vector<std::optional<TransmitQueue>> transmit_;
 };
 

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "virtio/counters.hpp"
+#include "virtio/delivery.hpp"
 #include "virtio/device_ring.hpp"
 #include "virtio/net_header.hpp"
 #include "virtio/vrx.hpp"
@@ -23,12 +24,7 @@ public:
     OffsetQueue(const GuestMemory& memory, DeviceRing ring, std::uint32_t buffer_bytes, bool mergeable,
                 ReceiveCounters& counters) noexcept;
 
-    enum class Outcome {
-        delivered,
-        no_buffer,  ///< too few buffers for this frame now; none was used
-        dropped,    ///< this ring's buffers can never hold the frame; none was used
-        broken,     ///< the ring is broken: nothing moves until the front-end starts it anew
-    };
+    using Outcome = Delivery;
     /// Copies the frame in `pieces` behind its header. `header.buffers` is filled in here. All or nothing; the driver
     /// sees it with the next publish().
     Outcome deliver(std::span<const std::span<const std::byte>> pieces, NetHeader header) noexcept;

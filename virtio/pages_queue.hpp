@@ -9,6 +9,7 @@
 #include <span>
 
 #include "virtio/counters.hpp"
+#include "virtio/delivery.hpp"
 #include "virtio/device_ring.hpp"
 #include "virtio/net_header.hpp"
 #include "virtio/page_lending.hpp"
@@ -37,13 +38,7 @@ public:
         bool checksum_ok = false;
         const NetHeader* header = nullptr;
     };
-    enum class Outcome {
-        delivered,  ///< the pages are the queue's now
-        no_buffer,  ///< too few credits for this frame now
-        held,       ///< the guest holds as many pages as it may
-        dropped,    ///< it can never be lent: more pages than the ring has slots, or than a guest may hold
-        broken,     ///< the ring is broken: nothing moves until the front-end starts it anew
-    };
+    using Outcome = Delivery;
     enum class Start { fresh, live };
 
     /// At the first credit after the ring's start; `step` is the tests'.
@@ -61,7 +56,8 @@ public:
             start_live();
     }
 
-    /// Takes the frame for the guest, who sees it with the next publish(). All or nothing.
+    /// Takes the frame for the guest, who sees it with the next publish(). All or nothing: the pages are the queue's
+    /// when it was delivered, and the caller's else.
     Outcome deliver(std::span<const Piece> pieces, const Note& note) noexcept {
         const std::size_t count = pieces.size();
         assert(count != 0);

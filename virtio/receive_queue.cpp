@@ -35,6 +35,7 @@ ReceiveQueue::Outcome ReceiveQueue::deliver(std::span<const std::span<const std:
         case Outcome::delivered:
             break;
         case Outcome::no_buffer:
+        case Outcome::held:  // only where pages are lent
             ++counters_.rx_no_buffer_tries;
             return outcome;
         case Outcome::dropped:

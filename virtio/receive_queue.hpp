@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "virtio/counters.hpp"
+#include "virtio/delivery.hpp"
 #include "virtio/device_ring.hpp"
 #include "virtio/net_header.hpp"
 
@@ -17,12 +18,7 @@ public:
     /// `mergeable`: MRG_RXBUF was agreed, a frame may fill several buffers.
     ReceiveQueue(const GuestMemory& memory, DeviceRing ring, bool mergeable, ReceiveCounters& counters);
 
-    enum class Outcome {
-        delivered,
-        no_buffer,  ///< too few buffers for this frame now; none was used
-        dropped,    ///< this ring's buffers can never hold the frame; none was used
-        broken,     ///< the ring is broken: nothing moves until the front-end starts it anew
-    };
+    using Outcome = Delivery;
 
     /// Copies the header and the frame in `pieces` into one guest buffer or, when mergeable, as many as it takes.
     /// `header.buffers` is filled in here. All or nothing; the driver sees it with the next publish().
@@ -52,6 +48,11 @@ public:
     /// Position of the oldest chain that the driver has not got back: what GET_VRING_BASE answers.
     std::uint16_t used_index() const { return ring_.used(); }
     void set_events(RingEvents events) noexcept { ring_.set_events(events); }
+
+    /// The ring as it stands, for a queue of another kind that goes on with it.
+    const DeviceRing& ring() const { return ring_; }
+    /// An answer to an earlier driver's marker (docs/vrx.md, 3.3) is none to this one.
+    void clear_answer() noexcept { ring_.set_answer({}); }
 
 private:
     /// Guest memory that a frame may be written to.

@@ -10,14 +10,6 @@ using virtio::Descriptor;
 using virtio::RingHeader;
 using virtio::UsedElement;
 
-std::uint16_t load(std::byte* field, std::memory_order order) noexcept {
-    return std::atomic_ref(*reinterpret_cast<std::uint16_t*>(field)).load(order);
-}
-
-void store(std::byte* field, std::uint16_t value, std::memory_order order) noexcept {
-    std::atomic_ref(*reinterpret_cast<std::uint16_t*>(field)).store(value, order);
-}
-
 UsedElement load_element(std::byte* used_ring, std::uint16_t slot) noexcept {
     auto* const words = reinterpret_cast<std::uint32_t*>(used_ring + sizeof(RingHeader) + sizeof(UsedElement) * slot);
     return {std::atomic_ref(words[0]).load(std::memory_order_relaxed),
@@ -28,18 +20,12 @@ UsedElement load_element(std::byte* used_ring, std::uint16_t slot) noexcept {
 
 std::size_t DriverRing::memory_bytes(const Config& config) {
     const std::size_t tables = config.indirect ? sizeof(Descriptor) * config.entries * config.most_segments : 0;
-    const std::size_t padding = 3 * virtio::descriptor_table_alignment;
-    return virtio::descriptor_table_bytes(config.entries) + virtio::available_ring_bytes(config.entries) +
-           virtio::used_ring_bytes(config.entries) + tables + padding;
+    return ring_bytes(config.entries) + tables + virtio::descriptor_table_alignment;
 }
 
 DriverRing::DriverRing(GuestRam& ram, const Config& config)
-    : config_(config),
-      descriptors_(
-          ram.allocate(virtio::descriptor_table_bytes(config.entries), virtio::descriptor_table_alignment).data()),
-      available_ring_(
-          ram.allocate(virtio::available_ring_bytes(config.entries), virtio::available_ring_alignment).data()),
-      used_ring_(ram.allocate(virtio::used_ring_bytes(config.entries), virtio::used_ring_alignment).data()),
+    : RingEnd(ram, config.entries),
+      config_(config),
       chains_(config.entries),
       head_states_(config.entries, HeadState::never_offered),
       head_position_(config.entries),
@@ -108,12 +94,7 @@ void DriverRing::publish() noexcept {
     store(available_ring_ + offsetof(RingHeader, index), published_, std::memory_order_release);
     // Our index must be visible before we read the device's wish, else both sides could wait for each other (2.7.13.4).
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (device_wants_kick(before)) {
-        kick_.signal();
-        ++kicks_;
-    } else {
-        ++kicks_suppressed_;
-    }
+    kick(device_wants_kick(before));
 }
 
 bool DriverRing::device_wants_kick(std::uint16_t before) const noexcept {
@@ -177,20 +158,6 @@ void DriverRing::want_calls(bool wanted) noexcept {
         store(available_ring_ + virtio::used_event_offset(config_.entries), used_, std::memory_order_relaxed);
     // The wish must be visible before the caller looks at used.idx again (2.7.14).
     if (wanted) std::atomic_thread_fence(std::memory_order_seq_cst);
-}
-
-bool DriverRing::drain_call() noexcept {
-    const bool called = call_.drain();
-    if (called) ++calls_;
-    return called;
-}
-
-std::uint16_t DriverRing::available_index() const noexcept {
-    return load(available_ring_ + offsetof(RingHeader, index), std::memory_order_relaxed);
-}
-
-std::uint16_t DriverRing::used_index() const noexcept {
-    return load(used_ring_ + offsetof(RingHeader, index), std::memory_order_acquire);
 }
 
 void DriverRing::break_ring(Violation violation) noexcept {

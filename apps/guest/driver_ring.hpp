@@ -8,9 +8,8 @@
 #include <vector>
 
 #include "apps/guest/guest_ram.hpp"
-#include "apps/guest/violations.hpp"
+#include "apps/guest/ring_end.hpp"
 #include "mem/address.hpp"
-#include "mem/file_descriptor.hpp"
 #include "virtio/split_ring.hpp"
 
 namespace vitrine::guest {
@@ -28,7 +27,7 @@ struct Segment {
 /// Descriptors are taken from the table in a circle, so that a chain's place is known from its position and IN_ORDER
 /// could be agreed (2.7.5.1). A device that uses chains out of order is counted, and its chains wait for their turn.
 /// A used element that names no outstanding chain breaks the ring: nothing after it can be trusted.
-class DriverRing {
+class DriverRing : public RingEnd {
 public:
     struct Config {
         std::uint16_t entries = 256;  ///< a power of two
@@ -41,8 +40,6 @@ public:
 
     /// Throws std::bad_alloc when `ram` is too small, std::system_error when there is no eventfd to be had.
     DriverRing(GuestRam& ram, const Config& config);
-    DriverRing(const DriverRing&) = delete;
-    DriverRing& operator=(const DriverRing&) = delete;
 
     /// Adds a chain; `cookie` comes back with it. False: no room. The device sees it with the next publish().
     bool add(std::span<const Segment> segments, std::uint32_t cookie) noexcept;
@@ -65,25 +62,8 @@ public:
     /// Says whether the device should call when it gives a chain back. After saying yes ask has_used() again: what
     /// came in between comes without a call (2.7.14).
     void want_calls(bool wanted) noexcept;
-    /// Reads the call eventfd. False: it was not signalled.
-    bool drain_call() noexcept;
 
     bool broken() const { return broken_; }
-    void note(Violation violation) noexcept { violations_.count(violation); }
-    const Violations& violations() const { return violations_; }
-    std::uint64_t kicks() const { return kicks_; }
-    std::uint64_t kicks_suppressed() const { return kicks_suppressed_; }
-    std::uint64_t calls() const { return calls_; }
-
-    /// For the front-end: where the ring lies, as the device finds it.
-    std::uint16_t entries() const { return config_.entries; }
-    const std::byte* descriptors() const { return descriptors_; }
-    const std::byte* available() const { return available_ring_; }
-    const std::byte* used() const { return used_ring_; }
-    std::uint16_t available_index() const noexcept;
-    std::uint16_t used_index() const noexcept;
-    int kick_descriptor() const { return kick_.get(); }
-    int call_descriptor() const { return call_.get(); }
 
 private:
     /// What became of a descriptor as the head of chains.
@@ -95,19 +75,13 @@ private:
         bool given_back;
     };
 
-    std::uint16_t mask() const { return static_cast<std::uint16_t>(config_.entries - 1); }
     void write_chain(std::byte* table, std::uint16_t first, std::span<const Segment> segments, bool wraps) noexcept;
     bool device_wants_kick(std::uint16_t before) const noexcept;
     void break_ring(Violation violation) noexcept;
 
     Config config_;
-    std::byte* descriptors_;
-    std::byte* available_ring_;
-    std::byte* used_ring_;
     std::byte* indirect_tables_ = nullptr;
     mem::GuestPhys indirect_address_{};
-    mem::EventFd kick_;
-    mem::EventFd call_;
 
     std::vector<Chain> chains_;                 ///< by position
     std::vector<HeadState> head_states_;        ///< by descriptor
@@ -120,11 +94,6 @@ private:
     std::uint16_t used_ = 0;        ///< used elements taken
     std::uint16_t used_known_ = 0;  ///< used.idx as last read and checked
     bool broken_ = false;
-
-    Violations violations_;
-    std::uint64_t kicks_ = 0;
-    std::uint64_t kicks_suppressed_ = 0;
-    std::uint64_t calls_ = 0;
 };
 
 }  // namespace vitrine::guest

@@ -114,7 +114,7 @@ Frontend::Frontend(mem::FileDescriptor socket, std::uint64_t wanted, unsigned ri
     if (protocol_features_ & protocol::config) read_config();
 }
 
-void Frontend::activate(const GuestRam& ram, std::span<DriverRing* const> rings) {
+void Frontend::activate(const GuestRam& ram, std::span<RingEnd* const> rings) {
     tell(Request::set_features, mem::bytes_of(features_));
     share_memory(ram);
     for (unsigned ring = 0; ring < rings.size(); ++ring)
@@ -123,7 +123,7 @@ void Frontend::activate(const GuestRam& ram, std::span<DriverRing* const> rings)
     for (unsigned ring = 0; ring < rings.size(); ++ring) tell_state(Request::set_vring_enable, ring, 1);
 }
 
-void Frontend::deactivate(std::span<DriverRing* const> rings) {
+void Frontend::deactivate(std::span<RingEnd* const> rings) {
     for (unsigned ring = 0; ring < rings.size(); ++ring) {
         tell_state(Request::set_vring_enable, ring, 0);
         VringState state{ring, 0};
@@ -146,7 +146,7 @@ void Frontend::share_memory(const GuestRam& ram) {
     tell(Request::set_mem_table, mem::bytes_of(message), files);
 }
 
-void Frontend::describe_ring(unsigned ring, const DriverRing& where) {
+void Frontend::describe_ring(unsigned ring, const RingEnd& where) {
     const VringAddress address{.index = ring,
                                .flags = 0,
                                .descriptors = std::bit_cast<std::uint64_t>(where.descriptors()),

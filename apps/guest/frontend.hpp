@@ -7,8 +7,8 @@
 #include <span>
 #include <string>
 
-#include "apps/guest/driver_ring.hpp"
 #include "apps/guest/guest_ram.hpp"
+#include "apps/guest/ring_end.hpp"
 #include "mem/file_descriptor.hpp"
 #include "virtio/net_header.hpp"
 #include "virtio/vhost_user.hpp"
@@ -40,9 +40,9 @@ public:
     const std::optional<virtio::NetConfig>& config() const { return config_; }
 
     /// Gives the back-end memory and rings, as when the driver says DRIVER_OK. `rings[i]` becomes ring i.
-    void activate(const GuestRam& ram, std::span<DriverRing* const> rings);
+    void activate(const GuestRam& ram, std::span<RingEnd* const> rings);
     /// Stops the rings, as when the driver resets the device, and notes where one does not stand at its used.idx.
-    void deactivate(std::span<DriverRing* const> rings);
+    void deactivate(std::span<RingEnd* const> rings);
 
     /// Readable when the back-end is gone: it never speaks first.
     int descriptor() const { return socket_.get(); }
@@ -60,7 +60,7 @@ private:
     void tell_file(Request request, unsigned ring, int descriptor);
     void read_config();
     void share_memory(const GuestRam& ram);
-    void describe_ring(unsigned ring, const DriverRing& where);
+    void describe_ring(unsigned ring, const RingEnd& where);
 
     mem::FileDescriptor socket_;
     std::uint64_t features_ = 0;

@@ -234,7 +234,7 @@ Result run(const Options& options, mem::FileDescriptor socket, const std::atomic
     const NetPort::Config config = port_config(options, frontend.features());
     GuestRam ram(NetPort::memory_bytes(config), options.backing);
     NetPort port(ram, config);
-    const std::array<DriverRing*, ring_count> rings{&port.receive_ring(), &port.transmit_ring()};
+    const std::array<RingEnd*, ring_count> rings{&port.receive_ring(), &port.transmit_ring()};
 
     Guest guest(options, frontend, port, stop);
     frontend.activate(ram, rings);

@@ -15,8 +15,10 @@ struct ReceivePathCounters {
     std::uint64_t frames_from_nic = 0;
     std::uint64_t bytes_from_nic = 0;
     std::uint64_t copied = 0;
+    std::uint64_t lent = 0;              ///< handed to the guest as pages
     std::uint64_t drop_no_guest = 0;     ///< no front-end, or its ring does not run
     std::uint64_t drop_no_buffer = 0;    ///< the guest posts no buffers and the NIC's queue is half full
+    std::uint64_t drop_held = 0;         ///< the guest holds all pages that it may, and the NIC's queue is half full
     std::uint64_t drop_too_small = 0;    ///< the guest's buffers can never hold the frame
     std::uint64_t drop_ring_broken = 0;  ///< the guest broke its ring
     std::uint64_t drop_nic_error = 0;    ///< error bits, impossible lengths, endless chains
@@ -26,8 +28,10 @@ struct ReceivePathCounters {
         {"frames_from_nic", &ReceivePathCounters::frames_from_nic},
         {"bytes_from_nic", &ReceivePathCounters::bytes_from_nic},
         {"copied", &ReceivePathCounters::copied},
+        {"lent", &ReceivePathCounters::lent},
         {"drop_no_guest", &ReceivePathCounters::drop_no_guest},
         {"drop_no_buffer", &ReceivePathCounters::drop_no_buffer},
+        {"drop_held", &ReceivePathCounters::drop_held},
         {"drop_too_small", &ReceivePathCounters::drop_too_small},
         {"drop_ring_broken", &ReceivePathCounters::drop_ring_broken},
         {"drop_nic_error", &ReceivePathCounters::drop_nic_error},

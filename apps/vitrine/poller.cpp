@@ -91,7 +91,7 @@ void Poller::sleep() noexcept {
                 if (queue->kick_descriptor() < 0) limit = shortest_sleep_milliseconds;
                 add(queue->kick_descriptor());
             }
-            virtio::ReceiveQueue* queue = pairs_[number]->receive.guest_queue();
+            virtio::ReceiveRing* queue = pairs_[number]->receive.guest_queue();
             if (queue != nullptr && pairs_[number]->receive.waiting() != 0) {
                 if (queue->kick_descriptor() < 0) limit = shortest_sleep_milliseconds;
                 add(queue->kick_descriptor());
@@ -110,7 +110,7 @@ void Poller::want_kicks(bool wanted) noexcept {
             queue->want_kicks(wanted);
             if (!wanted) queue->drain_kick();
         }
-        if (virtio::ReceiveQueue* queue = pairs_[number]->receive.guest_queue()) {
+        if (virtio::ReceiveRing* queue = pairs_[number]->receive.guest_queue()) {
             // Two pairs may share a queue: what one asked for, the other must not take back.
             if (!wanted || pairs_[number]->receive.waiting() != 0) queue->want_kicks(wanted);
             if (!wanted) queue->drain_kick();

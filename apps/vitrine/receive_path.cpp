@@ -10,7 +10,8 @@ std::size_t ReceivePath::poll() noexcept {
     count_ += fresh;
     if (skipping_ || (count_ == burst && frame_at(0) == 0)) skip_endless();
 
-    virtio::ReceiveQueue* guest = guest_queue();
+    virtio::ReceiveRing* guest = guest_queue();
+    pages_ = guest != nullptr ? guest->pages() : nullptr;
     if (guest != nullptr) guest->prefetch(count_);
     std::size_t done = 0;
     while (const std::size_t packets = frame_at(done)) {
@@ -23,11 +24,12 @@ std::size_t ReceivePath::poll() noexcept {
         count_ -= done;
     }
     if (guest != nullptr) guest->publish();
-    return fresh + done;
+    const std::size_t returned = pages_ != nullptr && fresh + done == 0 ? pages_->absorb() : 0;
+    return fresh + done + returned;
 }
 
-virtio::ReceiveQueue* ReceivePath::guest_queue() const noexcept {
-    virtio::ReceiveQueue* own = device_.receive(pair_);
+virtio::ReceiveRing* ReceivePath::guest_queue() const noexcept {
+    virtio::ReceiveRing* own = device_.receive(pair_);
     return own != nullptr ? own : device_.receive(0);
 }
 
@@ -40,38 +42,61 @@ std::size_t ReceivePath::frame_at(std::size_t first) const noexcept {
 }
 
 /// False when the frame must wait for guest buffers.
-bool ReceivePath::hand_over(virtio::ReceiveQueue* guest, std::span<const driver::Packet> frame) noexcept {
+bool ReceivePath::hand_over(virtio::ReceiveRing* guest, std::span<const driver::Packet> frame) noexcept {
     std::size_t length_bytes = 0;
     bool error = false;
-    for (std::size_t i = 0; i < frame.size(); ++i) {
-        error |= frame[i].error;
-        pieces_[i] = pool_.bytes(frame[i].page).first(frame[i].length_bytes);
-        length_bytes += frame[i].length_bytes;
+    for (const driver::Packet& packet : frame) {
+        error |= packet.error;
+        length_bytes += packet.length_bytes;
     }
     if (error) {
         drop(frame, counters_.drop_nic_error);
     } else if (guest == nullptr) {
         drop(frame, counters_.drop_no_guest);
     } else {
-        switch (guest->deliver(std::span(pieces_).first(frame.size()), {})) {
-            case virtio::ReceiveQueue::Outcome::delivered:
-                ++counters_.copied;
-                finish(frame);
+        switch (pages_ != nullptr ? lend(*pages_, frame) : copy(*guest, frame)) {
+            case virtio::Delivery::delivered:
                 break;
-            case virtio::ReceiveQueue::Outcome::no_buffer:
+            case virtio::Delivery::no_buffer:
                 if (!nic_->backlog_at_least(half_full_)) return false;
                 drop(frame, counters_.drop_no_buffer);
                 break;
-            case virtio::ReceiveQueue::Outcome::dropped:
+            case virtio::Delivery::held:
+                if (!nic_->backlog_at_least(half_full_)) return false;
+                drop(frame, counters_.drop_held);
+                break;
+            case virtio::Delivery::dropped:
                 drop(frame, counters_.drop_too_small);
                 break;
-            case virtio::ReceiveQueue::Outcome::broken:
+            case virtio::Delivery::broken:
                 drop(frame, counters_.drop_ring_broken);
                 break;
         }
     }
     counters_.bytes_from_nic += length_bytes;
     return true;
+}
+
+virtio::Delivery ReceivePath::copy(virtio::ReceiveRing& guest, std::span<const driver::Packet> frame) noexcept {
+    for (std::size_t i = 0; i < frame.size(); ++i) pieces_[i] = pool_.bytes(frame[i].page).first(frame[i].length_bytes);
+    const virtio::Delivery outcome = guest.deliver(std::span(pieces_).first(frame.size()), {});
+    if (outcome == virtio::Delivery::delivered) {
+        ++counters_.copied;
+        finish(frame);
+    }
+    return outcome;
+}
+
+/// The pages themselves: they come back by the ring, not by finish().
+virtio::Delivery ReceivePath::lend(virtio::PagesQueue& pages, std::span<const driver::Packet> frame) noexcept {
+    for (std::size_t i = 0; i < frame.size(); ++i)
+        lent_[i] = {.page = frame[i].page, .offset = 0, .length_bytes = frame[i].length_bytes};
+    const virtio::Delivery outcome = pages.deliver(std::span(lent_).first(frame.size()), {});
+    if (outcome == virtio::Delivery::delivered) {
+        ++counters_.lent;
+        ++counters_.frames_from_nic;
+    }
+    return outcome;
 }
 
 void ReceivePath::finish(std::span<const driver::Packet> frame) noexcept {

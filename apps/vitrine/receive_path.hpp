@@ -11,7 +11,7 @@
 
 namespace vitrine::apps {
 
-/// One pair's way in: NIC descriptor, packet page, copy into the guest's buffers, used element.
+/// One pair's way in: NIC descriptor, packet page, copy into the guest's buffers or the page itself, used element.
 ///
 /// Frames that the guest has no buffer for wait, first here and then in the NIC's ring, until that is half full; only
 /// then are they dropped. Poll thread; attach() and detach() while it stands still.
@@ -37,14 +37,16 @@ public:
     std::size_t waiting() const { return count_; }
     /// Where frames go: to the pair's own queue, or to the first one while the guest runs fewer pairs than it was
     /// offered (VIRTIO 1.3, 5.1.6.5.5: it begins with one). Null: to none.
-    virtio::ReceiveQueue* guest_queue() const noexcept;
+    virtio::ReceiveRing* guest_queue() const noexcept;
 
 private:
     static constexpr std::size_t burst = 64;
     static constexpr std::size_t most_packets_of_frame = 16;  ///< 9.5 KiB in the smallest buffers of 1 KiB, and some
 
     std::size_t frame_at(std::size_t first) const noexcept;
-    bool hand_over(virtio::ReceiveQueue* guest, std::span<const driver::Packet> frame) noexcept;
+    bool hand_over(virtio::ReceiveRing* guest, std::span<const driver::Packet> frame) noexcept;
+    virtio::Delivery copy(virtio::ReceiveRing& guest, std::span<const driver::Packet> frame) noexcept;
+    virtio::Delivery lend(virtio::PagesQueue& pages, std::span<const driver::Packet> frame) noexcept;
     void drop(std::span<const driver::Packet> frame, std::uint64_t& reason) noexcept;
     void finish(std::span<const driver::Packet> frame) noexcept;
     void skip_endless() noexcept;
@@ -57,8 +59,11 @@ private:
     std::size_t half_full_ = 0;
     std::array<driver::Packet, burst> packets_;
     std::size_t count_ = 0;
-    std::array<std::span<const std::byte>, most_packets_of_frame> pieces_;  ///< of one frame; here, not zeroed for each
-    bool skipping_ = false;  ///< inside a frame without end: drop until its end of packet
+    // Of one frame; here, not zeroed for each.
+    std::array<std::span<const std::byte>, most_packets_of_frame> pieces_;
+    std::array<virtio::PagesQueue::Piece, most_packets_of_frame> lent_;
+    virtio::PagesQueue* pages_ = nullptr;  ///< of the guest's ring in this turn, if it is one that pages are lent to
+    bool skipping_ = false;                ///< inside a frame without end: drop until its end of packet
 };
 
 }  // namespace vitrine::apps

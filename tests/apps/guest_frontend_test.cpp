@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include "apps/guest/driver_ring.hpp"
 #include "apps/guest/frontend.hpp"
 #include "mem/socket.hpp"
 #include "virtio/features.hpp"
@@ -140,7 +141,7 @@ TEST_CASE("the front-end sends what cloud-hypervisor sends, in its order, with i
     GuestRam ram(1 << 16, mem::Backing::small_only);
     DriverRing receive(ram, {.entries = 8});
     DriverRing transmit(ram, {.entries = 8});
-    const std::array rings{&receive, &transmit};
+    const std::array<RingEnd*, 2> rings{&receive, &transmit};
     {
         Frontend frontend(std::move(backend.frontend_end), feature::mac | feature::mrg_rxbuf, 2);
         CHECK(frontend.features() == offered);
@@ -185,7 +186,7 @@ TEST_CASE("the base of a ring is its avail.idx, as cloud-hypervisor says it, and
     DriverRing ring(ram, {.entries = 8});
     REQUIRE(ring.add(std::array{Segment{mem::GuestPhys{0}, 100, true}}, 0));
     ring.publish();
-    Frontend(std::move(backend.frontend_end), feature::mac, 2).activate(ram, std::array{&ring});
+    Frontend(std::move(backend.frontend_end), feature::mac, 2).activate(ram, std::array<RingEnd*, 1>{&ring});
     backend.join();
     REQUIRE(backend.bases.size() == 1);
     CHECK(backend.bases[0].number == 1);
@@ -204,7 +205,7 @@ TEST_CASE("a ring base that is not used.idx is a violation of that ring") {
     GuestRam ram(1 << 16, mem::Backing::small_only);
     DriverRing receive(ram, {.entries = 8});
     DriverRing transmit(ram, {.entries = 8});
-    const std::array rings{&receive, &transmit};
+    const std::array<RingEnd*, 2> rings{&receive, &transmit};
     Frontend frontend(std::move(backend.frontend_end), feature::mac, 2);
     frontend.activate(ram, rings);
     frontend.deactivate(rings);
@@ -260,7 +261,7 @@ TEST_CASE("a refused request is an error that names it") {
     });
     GuestRam ram(1 << 16, mem::Backing::small_only);
     DriverRing ring(ram, {.entries = 8});
-    const std::array rings{&ring};
+    const std::array<RingEnd*, 1> rings{&ring};
     Frontend frontend(std::move(backend.frontend_end), feature::mac, 2);
     try {
         frontend.activate(ram, rings);

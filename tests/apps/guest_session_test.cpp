@@ -96,7 +96,7 @@ private:
         return moved;
     }
 
-    static bool deliver(virtio::ReceiveQueue& queue, std::span<const std::byte> frame) {
+    static bool deliver(virtio::ReceiveRing& queue, std::span<const std::byte> frame) {
         const std::array pieces{frame};
         return queue.deliver(pieces, {}) == virtio::ReceiveQueue::Outcome::delivered;
     }

@@ -8,8 +8,8 @@ using test::PathBench;
 namespace {
 
 std::uint64_t drops(const apps::ReceivePathCounters& counters) {
-    return counters.drop_no_guest + counters.drop_no_buffer + counters.drop_too_small + counters.drop_ring_broken +
-           counters.drop_nic_error + counters.drop_vf_down;
+    return counters.drop_no_guest + counters.drop_no_buffer + counters.drop_held + counters.drop_too_small +
+           counters.drop_ring_broken + counters.drop_nic_error + counters.drop_vf_down;
 }
 
 void check_conserved(const PathBench& bench) {

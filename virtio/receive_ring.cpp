@@ -1,0 +1,32 @@
+#include "virtio/receive_ring.hpp"
+
+#include "virtio/vrx_start.hpp"
+
+namespace vitrine::virtio {
+
+void ReceiveRing::decide() noexcept {
+    auto& standard = std::get<ReceiveQueue>(kind_);
+    if (!standard.has_buffers()) return;
+    decided_ = true;
+    const DeviceRing ring = standard.ring();
+    const RingStart start = read_marker(ring, lending_, queue_);
+    if (start.mode == vrx::Mode::pages) {
+        const auto how = start.live ? PagesQueue::Start::live : PagesQueue::Start::fresh;
+        kind_.emplace<PagesQueue>(*lending_, queue_, ring, how, counters_);
+        return;
+    }
+    // Whoever held pages of this queue is gone (7.1).
+    mem::NoSteps no_steps;
+    if (lending_ != nullptr && start.answer.none() && queue_ < lending_->ledger().queues())
+        counters_.rx_reclaimed += lending_->reclaim(queue_, no_steps);
+    if (start.mode == vrx::Mode::offset) {
+        kind_.emplace<OffsetQueue>(memory_, ring, start.buffer_bytes, mergeable_, counters_);
+    } else if (!start.answer.none()) {
+        ++counters_.rx_refused;
+        kind_.emplace<Refused>(ring, start.answer);
+    } else if (!ring.answer().none()) {
+        standard.clear_answer();
+    }
+}
+
+}  // namespace vitrine::virtio
