@@ -141,14 +141,13 @@ void PacketRegion::create(const Config& config) {
     ledger_ = PageLedger::make(ledger_mapping_.bytes(), identity);
 }
 
-/// The info page, anew at each start: a region that was withdrawn or half made says what it should.
+/// The info page, anew at each start.
 void PacketRegion::describe(const Config& config) {
     InfoPage& page = info();
     page.version = InfoPage::version_number;
     page.info_bytes = sizeof(InfoPage);
-    page.modes = config.modes | InfoPage::has_header_table;
+    page.modes = 0;
     page.header_stride = header_slot_bytes;
-    page.mac = config.mac;
     page.queue_pairs = static_cast<std::uint16_t>(config.queues);
     page.page_bytes = static_cast<std::uint32_t>(layout_.page_bytes);
     page.page_count = static_cast<std::uint32_t>(layout_.page_count);
@@ -163,6 +162,12 @@ void PacketRegion::describe(const Config& config) {
 
 FileDescriptor PacketRegion::read_only_view() const {
     return open("/proc/self/fd/" + std::to_string(file_.get()), O_RDONLY);
+}
+
+void PacketRegion::offer(const std::array<std::uint8_t, 6>& mac, std::uint32_t modes) noexcept {
+    info().mac = mac;
+    // Release: who sees the modes sees whose they are.
+    std::atomic_ref(info().modes).store(modes | InfoPage::has_header_table, std::memory_order_release);
 }
 
 void PacketRegion::withdraw() noexcept {

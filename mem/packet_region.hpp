@@ -25,10 +25,8 @@ public:
         std::string ledger_path;  ///< on a file system in memory, in a directory of our own
         std::size_t wanted_pages = 0;
         std::size_t page_bytes = 2048;
-        std::array<std::uint8_t, 6> mac{};
         unsigned queues = 1;
         std::uint32_t held_limit = 0;  ///< for each queue
-        std::uint32_t modes = 0;
     };
 
     /// Throws std::system_error naming what failed: EBUSY when another process uses the ledger, EPERM when a file of
@@ -49,10 +47,14 @@ public:
         return mapping_.bytes().subspan(layout_.pages_offset, layout_.page_count * layout_.page_bytes);
     }
     int file() const { return file_.get(); }
+    /// What the NIC may write: the pages, and what the file has behind them.
+    std::span<std::byte> dma_bytes() const { return mapping_.bytes().subspan(layout_.pages_offset); }
     /// The granularity of mappings of the file.
     std::size_t file_page_bytes() const { return file_page_bytes_; }
     FileDescriptor read_only_view() const;
 
+    /// Tells drivers that the device with this address has these modes (InfoPage). Until then none is offered.
+    void offer(const std::array<std::uint8_t, 6>& mac, std::uint32_t modes) noexcept;
     /// A clean end: nothing is offered any more, and no file is left.
     void withdraw() noexcept;
 

@@ -120,6 +120,9 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
         ->check(CLI::Range(2, 32768))
         ->capture_default_str()
         ->group(driver);
+    app.add_option("--pages", options.pages_path,
+                   "Receive in place from the packet pages in this file (vitrine run --rx pages)")
+        ->group(driver);
     app.add_option("--memory", options.backing, "Guest memory: huge pages, memfd, or auto: huge if there are any")
         ->transform(word_of(backings))
         ->group(driver);

@@ -32,6 +32,7 @@ struct Options {
     std::string pcap_out;
 
     std::uint16_t queue_size = 256;
+    std::string pages_path;  ///< of the region to receive from, in place; empty: into buffers
     mem::Backing backing = mem::Backing::huge_or_small;
     bool merge = true;
     bool indirect = false;

@@ -4,12 +4,17 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <fcntl.h>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "apps/guest/frontend.hpp"
 #include "apps/guest/guest_ram.hpp"
 #include "apps/guest/net_port.hpp"
+#include "apps/guest/page_region.hpp"
+#include "apps/guest/pages_port.hpp"
 #include "apps/guest/schedule.hpp"
 #include "apps/guest/traffic.hpp"
 #include "mem/socket.hpp"
@@ -61,20 +66,34 @@ mem::EthernetAddress own_address(const Frontend& frontend) {
     return address;
 }
 
+/// The pages to receive from, if that is asked for. They must be this device's.
+std::optional<PageRegion> find_region(const Options& options, const mem::EthernetAddress& own) {
+    if (options.pages_path.empty()) return std::nullopt;
+    std::optional<PageRegion> region(std::in_place, mem::open(options.pages_path, O_RDONLY));
+    if (!std::ranges::equal(region->info().mac, own))
+        throw std::runtime_error(options.pages_path + ": pages of another device");
+    if ((region->info().modes & mem::InfoPage::offers_pages) == 0)
+        throw std::runtime_error(options.pages_path + ": not offered (any more)");
+    return region;
+}
+
 /// The guest while its rings run.
 class Guest {
 public:
-    Guest(const Options& options, const Frontend& frontend, NetPort& port, const std::atomic<bool>& stop)
+    /// With `pages` frames are received there, and the port only sends.
+    Guest(const Options& options, const Frontend& frontend, NetPort& port, PagesPort* pages,
+          const std::atomic<bool>& stop)
         : options_(options),
           frontend_(frontend),
           port_(port),
+          pages_(pages),
           stop_(stop),
           start_(Clock::now()),
           last_moved_(start_),
           end_(limits(options), start_),
           pacer_(options.frames_per_second, start_),
           receiver_(options),
-          scratch_(options.queue_size * port.receive_buffer_bytes()) {
+          scratch_(std::max(options.queue_size * port.receive_buffer_bytes(), most_frame_bytes)) {
         if (options.mode == Mode::tx) source_.emplace(options, own_address(frontend));
     }
 
@@ -111,18 +130,19 @@ public:
                        .bytes = queued_bytes_,
                        .unfinished = port_.in_flight(),
                        .skipped = source_ ? source_->skipped() : skipped_};
-        result.receive_ring = counts_of(port_.receive_ring());
+        result.receive_ring = pages_ != nullptr ? counts_of(*pages_) : counts_of(port_.receive_ring());
         result.transmit_ring = counts_of(port_.transmit_ring());
         result.features = frontend_.features();
         return result;
     }
 
 private:
-    static Result::Ring counts_of(const DriverRing& ring) {
+    static Result::Ring counts_of(const RingEnd& ring) {
         return {ring.violations(), ring.kicks(), ring.kicks_suppressed(), ring.calls()};
     }
 
     std::size_t receive() {
+        if (pages_ != nullptr) return receive_in_place();
         const auto frames = port_.receive();
         for (const Frame& frame : frames) {
             const auto bytes = frame.contiguous(scratch_);
@@ -132,6 +152,21 @@ private:
         }
         port_.flush();
         port_.release();
+        return frames.size();
+    }
+
+    std::size_t receive_in_place() {
+        const auto frames = pages_->receive();
+        for (const LentFrame& frame : frames) {
+            const auto bytes =
+                frame.length_bytes <= scratch_.size() ? pages_->contiguous(frame, scratch_) : frame.bytes;
+            receiver_.accept(bytes);
+            ++received_;
+            if (options_.mode == Mode::echo) echo(bytes);
+            pages_->release(frame);
+        }
+        port_.flush();
+        pages_->flush();
         return frames.size();
     }
 
@@ -181,11 +216,12 @@ private:
         return count;
     }
 
-    bool lost() const { return port_.broken() || backend_gone(); }
+    bool broken() const { return port_.broken() || (pages_ != nullptr && (pages_->broken() || pages_->refused())); }
+    bool lost() const { return broken() || backend_gone(); }
 
     void decide(Clock::time_point now) {
         if (lost()) {
-            ending_ = port_.broken() ? Ending::ring_broken : Ending::backend_gone;
+            ending_ = broken() ? Ending::ring_broken : Ending::backend_gone;
             return;
         }
         ending_ = source_ ? end_.check(now, reclaimed_, port_.in_flight() == 0) : end_.check(now, received_);
@@ -203,13 +239,22 @@ private:
         nanoseconds limit = longest_sleep;
         if (source_ && !exhausted_ && !port_.transmit_buffer().empty())
             limit = std::clamp(nanoseconds(pacer_.due_time(source_->made()) - now), nanoseconds(0), longest_sleep);
-        port_.sleep(limit, frontend_.descriptor());
+        sleep(limit);
         if (mem::wait_readable(frontend_.descriptor(), std::chrono::milliseconds(0))) ending_ = Ending::backend_gone;
+    }
+
+    void sleep(nanoseconds limit) {
+        if (pages_ == nullptr) return port_.sleep(limit, frontend_.descriptor());
+        pages_->want_calls(true);
+        if (!pages_->has_used()) port_.sleep(limit, pages_->call_descriptor());
+        pages_->drain_call();
+        pages_->want_calls(false);
     }
 
     const Options& options_;
     const Frontend& frontend_;
     NetPort& port_;
+    PagesPort* pages_;
     const std::atomic<bool>& stop_;
     Clock::time_point start_;
     Clock::time_point last_moved_;
@@ -232,14 +277,25 @@ Result run(const Options& options, mem::FileDescriptor socket, const std::atomic
     constexpr unsigned ring_count = 2;
     Frontend frontend(std::move(socket), wanted_features(options), ring_count);
     const NetPort::Config config = port_config(options, frontend.features());
-    GuestRam ram(NetPort::memory_bytes(config), options.backing);
+    const PagesPort::Config pages_config{config.ring.entries, config.ring.event_index};
+    GuestRam ram(NetPort::memory_bytes(config) + PagesPort::memory_bytes(pages_config), options.backing);
     NetPort port(ram, config);
-    const std::array<RingEnd*, ring_count> rings{&port.receive_ring(), &port.transmit_ring()};
+    const std::optional<PageRegion> region = find_region(options, own_address(frontend));
+    std::optional<PagesPort> pages;
+    if (region) pages.emplace(ram, *region, pages_config);
+    const std::array<RingEnd*, ring_count> rings{pages ? static_cast<RingEnd*>(&*pages) : &port.receive_ring(),
+                                                 &port.transmit_ring()};
 
-    Guest guest(options, frontend, port, stop);
+    Guest guest(options, frontend, port, pages ? &*pages : nullptr, stop);
     frontend.activate(ram, rings);
-    port.post_buffers();
+    if (pages)
+        pages->start();
+    else
+        port.post_buffers();
     guest.play();
+    if (pages && pages->refused())
+        throw std::runtime_error("the device refuses to lend pages, reason " +
+                                 std::to_string(pages->answer().raw & 0x0f) + " (docs/vrx.md, 3.4)");
     if (!guest.backend_gone()) frontend.deactivate(rings);
     guest.drain();
     return guest.result();

@@ -85,6 +85,10 @@ Daemon::Daemon(const Options& options, Sandbox& sandbox, Notifier& notifier)
     for (const mem::SharedMemory* memory : {&memory_.packets, &memory_.bounce, &memory_.rings})
         if (!memory->why_not_huge.empty() && options_.backing != mem::Backing::small_only)
             spdlog::warn("{} (small pages instead: more TLB misses)", memory->why_not_huge);
+    if (memory_.lending) {
+        memory_.region->offer(nic_->identity().mac, memory_.lending->modes());
+        device_.set_lending(&*memory_.lending);
+    }
     for (unsigned pair = 0; pair < options_.pairs; ++pair)
         pairs_.push_back(
             std::make_unique<Pair>(memory_.packet_pool, memory_.bounce_pool, device_, pair, options_.guest_dma));
@@ -104,6 +108,7 @@ Daemon::~Daemon() {
         const mem::Handover::Hold hold = poller_.hold();
         nic_->stop(pairs_, poller_);
     }
+    if (memory_.region && stop_) memory_.region->withdraw();
     if (!options_.front_end.socket_path.empty()) ::unlink(options_.front_end.socket_path.c_str());
 }
 

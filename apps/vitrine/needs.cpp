@@ -9,6 +9,7 @@
 
 #include "apps/vitrine/nic.hpp"
 #include "driver/descriptors.hpp"
+#include "mem/region_layout.hpp"
 
 namespace vitrine::apps {
 namespace {
@@ -18,7 +19,8 @@ constexpr std::size_t small_page_bytes = 4096;
 constexpr std::size_t pages_beside_ring = 256;
 
 std::size_t packet_pages(const Options& options) {
-    const std::size_t needed = options.pairs * (NicMemory::rx_slots + pages_beside_ring);
+    const std::size_t lent = options.rx_mode == "pages" ? NicMemory::most_lent_pages : 0;
+    const std::size_t needed = options.pairs * (NicMemory::rx_slots + pages_beside_ring + lent);
     if (options.pages != 0 && options.pages < needed)
         throw std::system_error(
             EINVAL, std::generic_category(),
@@ -35,7 +37,11 @@ std::size_t NicMemoryBytes::in_pages_of(std::size_t page_bytes) const {
 
 NicMemoryBytes nic_memory_bytes(const Options& options) {
     const std::size_t page_bytes = page_bytes_for(options.mtu);
-    return {.packets = packet_pages(options) * page_bytes,
+    const std::size_t pages = packet_pages(options);
+    constexpr std::size_t largest_granule = 2 << 20;
+    return {.packets = options.rx_mode == "pages" ? mem::region_layout(pages, page_bytes, largest_granule).region_bytes
+                                                  : pages * page_bytes,
+            .packet_pages = pages,
             .bounce = options.pairs * NicMemory::tx_slots * page_bytes,
             .rings = options.pairs * (NicMemory::rx_slots * sizeof(driver::RxDescriptor) +
                                       NicMemory::tx_slots * sizeof(driver::TxDescriptor))};

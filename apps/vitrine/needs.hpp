@@ -11,6 +11,7 @@ namespace vitrine::apps {
 /// Bytes of the three pieces of memory that the NIC works in, before they are rounded up to whole pages.
 struct NicMemoryBytes {
     std::size_t packets;
+    std::size_t packet_pages;  ///< in them, or more
     std::size_t bounce;
     std::size_t rings;
 

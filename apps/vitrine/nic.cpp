@@ -35,6 +35,17 @@ mem::Iova take_iova(IovaSpace& space, std::size_t bytes, const std::string& what
     throw std::system_error(ENOSPC, std::generic_category(), what + ": no room among the DMA addresses");
 }
 
+std::optional<mem::PacketRegion> make_region(const Options& options, const NicMemoryBytes& bytes) {
+    if (options.rx_mode != "pages") return std::nullopt;
+    return std::optional<mem::PacketRegion>(std::in_place,
+                                            mem::PacketRegion::Config{.path = options.pages_path,
+                                                                      .ledger_path = options.run_directory + "/ledger",
+                                                                      .wanted_pages = bytes.packet_pages,
+                                                                      .page_bytes = page_bytes_for(options.mtu),
+                                                                      .queues = options.pairs,
+                                                                      .held_limit = NicMemory::most_lent_pages});
+}
+
 /// The same address at every start of the same VM on the same machine.
 driver::MacAddress fallback_mac(const Options& options) {
     std::string machine;
@@ -54,18 +65,25 @@ driver::FilterRequest filter_request(const Options& options, const LearnedGroups
 NicMemory::NicMemory(const Options& options, const std::vector<driver::IovaRange>& ranges)
     : bytes(bytes_if_there_are(options)),
       iova_space(ranges),
-      packets(mem::make_shared_memory("packet pages", bytes.packets, options.backing)),
-      packets_iova(take_iova(iova_space, packets.mapping.size(), "packet pages")),
+      region(make_region(options, bytes)),
+      packets(region ? mem::SharedMemory{} : mem::make_shared_memory("packet pages", bytes.packets, options.backing)),
+      packets_iova(take_iova(iova_space, packet_dma().host.size(), "packet pages")),
       bounce(mem::make_shared_memory("bounce pages", bytes.bounce, options.backing)),
       bounce_iova(take_iova(iova_space, bounce.mapping.size(), "bounce pages")),
       rings(mem::make_shared_memory("descriptor rings", bytes.rings, options.backing)),
       rings_iova(take_iova(iova_space, rings.mapping.size(), "descriptor rings")),
-      packet_pool(packets.mapping.bytes().first(bytes.packets), packets_iova, page_bytes_for(options.mtu)),
+      packet_pool(region ? region->pages() : packets.mapping.bytes().first(bytes.packets), packets_iova,
+                  page_bytes_for(options.mtu)),
       bounce_pool(bounce.mapping.bytes().first(bytes.bounce), bounce_iova, page_bytes_for(options.mtu)) {
+    if (region) {
+        packet_pool.leave_with_guest([this](mem::PageId page) { return region->ledger().is_lent(page); });
+        lending.emplace(packet_pool, region->ledger(), region->info(), region->headers(), mem::InfoPage::offers_pages,
+                        static_cast<std::uint32_t>(most_lent_pages));
+    }
     if (options.is_vfio_user())
         mem::lock_in_memory({&packets, &bounce, &rings});
     else  // what VFIO pins, it counts as locked
-        mem::require_lockable(packets.mapping.size() + bounce.mapping.size() + rings.mapping.size());
+        mem::require_lockable(packet_dma().host.size() + bounce.mapping.size() + rings.mapping.size());
 }
 
 driver::AnyDevice open_vf(const Options& options, std::chrono::milliseconds patience) {
@@ -96,7 +114,7 @@ Nic::Nic(const Options& options, driver::AnyDevice device, NicMemory& memory, co
     const auto map = [this](const mem::SharedMemory& shared, mem::Iova iova, driver::DmaAccess access) {
         device_.map_dma(iova, {shared.mapping.bytes(), shared.file.get(), 0}, access);
     };
-    map(memory.packets, memory.packets_iova, driver::DmaAccess::device_reads_and_writes);
+    device_.map_dma(memory.packets_iova, memory.packet_dma(), driver::DmaAccess::device_reads_and_writes);
     map(memory.bounce, memory.bounce_iova, driver::DmaAccess::device_reads);
     map(memory.rings, memory.rings_iova, driver::DmaAccess::device_reads_and_writes);
     driver::enable_bus_master(device_);

@@ -23,9 +23,11 @@
 #include "driver/statistics.hpp"
 #include "driver/tx_ring.hpp"
 #include "driver/vf.hpp"
+#include "mem/packet_region.hpp"
 #include "mem/page_pool.hpp"
 #include "mem/shared_memory.hpp"
 #include "virtio/guest_memory.hpp"
+#include "virtio/page_lending.hpp"
 
 namespace vitrine::apps {
 
@@ -37,10 +39,18 @@ struct NicMemory {
 
     static constexpr std::size_t rx_slots = 1024;
     static constexpr std::size_t tx_slots = 512;
+    static constexpr std::size_t most_lent_pages = 1024;  ///< that the driver of one queue may hold
+
+    /// The packet pages as the NIC gets them.
+    driver::DmaMemory packet_dma() const {
+        if (region) return {region->dma_bytes(), region->file(), region->layout().pages_offset};
+        return {packets.mapping.bytes(), packets.file.get(), 0};
+    }
 
     NicMemoryBytes bytes;
     IovaSpace iova_space;
-    mem::SharedMemory packets;  ///< the pages that frames arrive in
+    std::optional<mem::PacketRegion> region;  ///< with --rx pages: holds the pages that frames arrive in
+    mem::SharedMemory packets;                ///< else these do
     mem::Iova packets_iova;
     mem::SharedMemory bounce;  ///< private: copies of what the guest sends
     mem::Iova bounce_iova;
@@ -48,6 +58,7 @@ struct NicMemory {
     mem::Iova rings_iova;
     mem::PagePool packet_pool;
     mem::PagePool bounce_pool;
+    std::optional<virtio::PageLending> lending;  ///< of the region's pages
 };
 
 /// Opens what --vf names, and looks it up anew each time. `patience`: for another process to let it go. Throws

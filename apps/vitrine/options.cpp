@@ -174,8 +174,13 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     run->add_option("--queues", options.pairs, "Queue pairs that the guest is offered")
         ->check(CLI::Range(1u, 4u) & CLI::IsMember({1u, 2u, 4u}));
     run->add_option("--mtu", options.mtu, "MTU that the guest is offered")->check(CLI::Range(68, 9000));
-    run->add_option("--rx", options.rx_mode, "Receive path: auto, or copy into the guest's buffers")
-        ->check(CLI::IsMember({"auto", "copy"}));
+    run->add_option("--rx", options.rx_mode,
+                    "Receive path: auto, copy into the guest's buffers, or pages: lent to a guest that asks for them, "
+                    "copy to others")
+        ->check(CLI::IsMember({"auto", "copy", "pages"}));
+    run->add_option("--pages-path", options.pages_path,
+                    "With --rx pages: the file that the VM maps read-only, on hugetlbfs (default: pages in the run "
+                    "directory)");
     run->add_option("--guest-dma", guest_dma,
                     "on: the VM has no balloon, free-page reporting, virtio-mem or post-copy, "
                     "and the NIC may read its memory (zero-copy transmit)")
@@ -229,6 +234,10 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
                 options.multicast_groups.push_back(*group);
             }
         }
+        if (options.rx_mode == "pages" && options.pages_path.empty())
+            options.pages_path = options.run_directory + "/pages";
+        if (options.rx_mode != "pages" && !options.pages_path.empty())
+            throw CLI::ValidationError("--pages-path", "only with --rx pages");
         const bool named = !options.front_end.connect_path.empty() || options.front_end.descriptor >= 0;
         if (!named && options.front_end.socket_path.empty())
             options.front_end.socket_path = options.run_directory + "/vhost.sock";

@@ -39,6 +39,7 @@ struct Options {
     std::chrono::microseconds idle_spin{50};  ///< spin this long before sleeping
     bool idle_busy = false;                   ///< never sleep
     std::uint32_t pages = 0;                  ///< packet pages; 0: as many as the rings can use
+    std::string pages_path;                   ///< rx_mode pages: the region's file
     mem::Backing backing = mem::Backing::huge_or_small;
     bool allow_root = false;
     bool allow_same_uid = false;

@@ -152,6 +152,7 @@ inline constexpr auto starting_calls = std::to_array<AllowedCall>({
     {SCMP_SYS(listen)},
     {SCMP_SYS(signalfd4)},
     {SCMP_SYS(memfd_create)},
+    {SCMP_SYS(flock)},
     {SCMP_SYS(ftruncate)},
     {SCMP_SYS(fchmod)},
     {SCMP_SYS(mlock)},

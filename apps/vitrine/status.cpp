@@ -60,10 +60,10 @@ json pages_of(const mem::PagePool& pool) {
 }
 
 /// Every page in one hand, and the hands agree: what the pool says is out is what the rings and paths say they hold.
-bool conserved(const mem::PagePool& pool, std::size_t with_nic, std::size_t with_device) {
+bool conserved(const mem::PagePool& pool, std::size_t with_nic, std::size_t with_device, std::size_t with_guest) {
     const mem::PagePool::Audit audit = pool.audit();
     return audit.free_list_agrees && audit.total() == pool.pages() && audit.held[1] == with_nic &&
-           audit.held[2] == with_device && audit.held[3] == 0;
+           audit.held[2] == with_device && audit.held[3] == with_guest;
 }
 
 }  // namespace
@@ -178,8 +178,11 @@ json Daemon::audit() {
         packets_waiting += pair->receive.waiting();
         bounce_in_nic += pair->transmit.pages_in_nic();
     }
-    return {{"conserved", conserved(memory_.packet_pool, packets_in_nic, packets_waiting) &&
-                              conserved(memory_.bounce_pool, bounce_in_nic, 0)},
+    std::size_t lent = 0;
+    for (unsigned queue = 0; memory_.region && queue < memory_.region->ledger().queues(); ++queue)
+        lent += memory_.region->ledger().lent_to(queue);
+    return {{"conserved", conserved(memory_.packet_pool, packets_in_nic, packets_waiting, lent) &&
+                              conserved(memory_.bounce_pool, bounce_in_nic, 0, 0)},
             {"packets", pages_of(memory_.packet_pool)},
             {"bounce", pages_of(memory_.bounce_pool)}};
 }

@@ -86,10 +86,8 @@ struct Bench {
     mem::PacketRegion region{{.path = directory.path + "/pages",
                               .ledger_path = directory.path + "/ledger",
                               .wanted_pages = 200,
-                              .mac = {2, 0, 0, 0, 0, 1},
                               .queues = 1,
-                              .held_limit = held_limit,
-                              .modes = mem::InfoPage::offers_pages}};
+                              .held_limit = held_limit}};
     mem::PagePool pool{region.pages(), mem::Iova{0x1'0000'0000}, region.layout().page_bytes};
     virtio::PageLending lending{
         pool, region.ledger(), region.info(), region.headers(), mem::InfoPage::offers_pages, held_limit};

@@ -91,7 +91,7 @@ TEST_CASE("a wrong option is a usage error: exit code 2") {
              {"run", "--vf", "vfio-user:/x", "--name", "../vm1"},
              {"run", "--vf", "vfio-user:/x", "--fd", "7", "--connect", "/s"},
              {"run", "--vf", "vfio-user:/x", "--seccomp", "trace"},
-             {"run", "--vf", "vfio-user:/x", "--rx", "pages"}}) {
+             {"run", "--vf", "vfio-user:/x", "--rx", "direct"}}) {
         const Parsed parsed = parse(words);
         CHECK_FALSE(parsed.options.has_value());
         CHECK(parsed.exit_code == 2);

@@ -43,10 +43,8 @@ struct Bench {
         return {.path = regions.path + "/pages",
                 .ledger_path = private_files.path + "/ledger",
                 .wanted_pages = 300,
-                .mac = {2, 0, 0, 0, 0, 1},
                 .queues = 2,
-                .held_limit = 100,
-                .modes = InfoPage::offers_pages};
+                .held_limit = 100};
     }
 
     Directory regions;
@@ -202,8 +200,12 @@ TEST_CASE("VRX 2.2: a new region is zero but for its info page, and a reader fin
     REQUIRE(layout.has_value());
     CHECK(*layout == region.layout());
     CHECK(layout->page_count >= 300);
-    CHECK(info.modes == (InfoPage::offers_pages | InfoPage::has_header_table));
-    CHECK(info.mac == bench.config().mac);
+    CHECK(info.modes == 0);
+    constexpr std::array<std::uint8_t, 6> mac{2, 0, 0, 0, 0, 1};
+    region.offer(mac, InfoPage::offers_pages);
+    const auto& offered = *reinterpret_cast<const InfoPage*>(seen.data());
+    CHECK(offered.modes == (InfoPage::offers_pages | InfoPage::has_header_table));
+    CHECK(offered.mac == mac);
     CHECK(info.queue_pairs == 2);
     CHECK(info.held_limit == 100);
     CHECK(info.instance != std::array<std::uint8_t, 16>{});
@@ -221,7 +223,7 @@ TEST_CASE("VRX 7.5: a process that comes back finds its pages, their content, an
         region.pages()[12345] = std::byte{0x42};
         region.ledger().lend(1, PageId{17});
         region.ledger().next_generation(1);
-        region.info().modes = 0;  // died on its way out
+        region.offer({2, 0, 0, 0, 0, 1}, InfoPage::offers_pages);
     }
     PacketRegion region(bench.config());
     CHECK(region.reopened());
@@ -229,7 +231,7 @@ TEST_CASE("VRX 7.5: a process that comes back finds its pages, their content, an
     CHECK(region.pages()[12345] == std::byte{0x42});
     CHECK(region.ledger().is_lent_to(1, PageId{17}));
     CHECK(region.info().generation[1] == 1);
-    CHECK(region.info().modes == (InfoPage::offers_pages | InfoPage::has_header_table));
+    CHECK(region.info().modes == 0);  // until it is offered again
 }
 
 TEST_CASE(
@@ -323,6 +325,7 @@ TEST_CASE("a name that is a link, a directory, or somebody else's file is refuse
 TEST_CASE("a clean end leaves no file, and tells those who still look") {
     const Bench bench;
     PacketRegion region(bench.config());
+    region.offer({2, 0, 0, 0, 0, 1}, InfoPage::offers_pages);
     const FileDescriptor view = region.read_only_view();
     region.withdraw();
     CHECK_FALSE(std::filesystem::exists(bench.config().path));
