@@ -224,6 +224,19 @@ part_others() {
     same_as_at_first "two VMs on one PF"
     passed "two VMs on one PF: what the other needs stays until the last goes"
 
+    local neighbour
+    expect 0 apply "${vm1[@]}"
+    neighbour=$(basename "$(readlink "${vf%1}0")")
+    echo vfio-pci >"/sys/bus/pci/devices/$neighbour/driver_override"
+    echo "$neighbour" >/sys/bus/pci/drivers_probe
+    refuses 1 "VF $neighbour is bound to vfio-pci, so somebody uses it" rollback --vm vm1
+    [[ -e $vf ]] || fail "the VFs went"
+    echo "$neighbour" >/sys/bus/pci/drivers/vfio-pci/unbind
+    expect 0 rollback --vm vm1
+    modprobe -r vfio-pci vfio_iommu_type1 vfio
+    same_as_at_first "a neighbour"
+    passed "VFs stay as long as somebody else has one of them"
+
     expect 0 apply --vf 0000:02:00.0 --vm vm3 --test-any-vf
     [[ $(readlink /sys/bus/pci/devices/0000:02:00.0/driver) == */vfio-pci ]] || fail "not bound"
     expect 0 rollback --vm vm3
@@ -255,6 +268,9 @@ part_others() {
 
 # bind after a reboot: other boot id, no VFs, no huge pages, nothing below /dev.
 part_reboot() {
+    local folder=/etc/systemd/system/vitrine@vm1.service.d
+    mkdir -p "$folder"
+    echo '# mine' >"$folder/limits.conf"
     begin
     expect 0 apply "${vm1[@]}"
     snapshot >/tmp/before
@@ -271,6 +287,7 @@ part_reboot() {
     mount --bind /tmp/boot_id /proc/sys/kernel/random/boot_id
     rm -r /run/vitrine
     snapshot | grep -v "boot_id" | diff /tmp/before - >>"$output" || fail "bind did not do all again"
+    expect 0 apply "${vm1[@]}" --queues 2
     expect 0 bind vm1
     expect 0 bind vm1 --undo
     [[ ! -e $vf ]] || fail "bind --undo left the VFs"
@@ -279,6 +296,7 @@ part_reboot() {
     umount /proc/sys/kernel/random/boot_id
     rmdir /run/vitrine
     same_as_at_first "after a reboot"
+    rm -r "$folder"
     passed "bind does again what a reboot has undone; rollback undoes it"
 
     refuses 3 'vm1.toml is not there' bind vm1
