@@ -36,11 +36,11 @@ void Sandbox::close_files() {
         {"/sys/class/net", FileRight::read},
         {"/sys/kernel/iommu_groups", FileRight::read},
         {"/etc/machine-id", FileRight::read},
-        // The end removes the sockets, and the run directory if it was made here.
+        // The end removes the sockets and the packet pages, and the run directory if it was made here.
         {std::filesystem::path(options_.run_directory).parent_path(), FileRight::remove},
     };
-    if (!options_.front_end.socket_path.empty())
-        paths.push_back({std::filesystem::absolute(options_.front_end.socket_path).parent_path(), FileRight::remove});
+    for (const std::string& file : {options_.front_end.socket_path, options_.pages_path})
+        if (!file.empty()) paths.push_back({std::filesystem::absolute(file).parent_path(), FileRight::remove});
     landlock_version_ = allow_only_files(paths);
 }
 

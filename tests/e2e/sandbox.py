@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import sys
+import tempfile
 
 import harness
 from harness import BUILD, NOBODY, Daemon, Lab, Process, expect, expect_equal
@@ -217,6 +218,16 @@ def opens_no_other_file(lab: Lab) -> None:
         expect(forced_call.force_call(control, OPENAT, AT_FDCWD, path.encode(), O_RDONLY) > 0, f"it cannot open {path}")
 
 
+def removes_packet_pages_elsewhere(lab: Lab) -> None:
+    """On a hugetlbfs, usually, where a file that stays would hold huge pages."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        lab.simulator("null")
+        daemon = lab.daemon("--rx", "pages", "--pages-path", f"{elsewhere}/pages")
+        expect_equal(os.listdir(elsewhere), ["pages"], "files while it runs")
+        expect_equal(daemon.terminate(), 0, "exit code")
+        expect_equal(os.listdir(elsewhere), [], "files that it left")
+
+
 def main() -> None:
     suite = harness.Suite()
     root = os.geteuid() == 0
@@ -228,6 +239,7 @@ def main() -> None:
     suite.check("it closes files that it was not given to use", closes_what_it_inherits)
     suite.check("nothing of its environment is left", empties_its_environment)
     suite.check("it leaves no core file and opens few files", leaves_no_core)
+    suite.check("at a clean end it removes the packet pages, wherever they are", removes_packet_pages_elsewhere)
     if root and harness.readable_for_others(BUILD / "vitrine"):
         suite.check("a user without any right serves a VM", serves_a_vm_without_any_right)
         suite.check("a front-end of vitrine's own user is refused, and served with --allow-same-uid",
