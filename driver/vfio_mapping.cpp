@@ -9,11 +9,14 @@
 
 namespace vitrine::driver {
 
-void expect_mappable(const std::vector<IovaRange>& ranges, mem::Iova iova, std::size_t bytes) {
-    const bool inside = std::ranges::any_of(ranges, [&](const IovaRange& range) {
+bool is_inside(const std::vector<IovaRange>& ranges, mem::Iova iova, std::size_t bytes) {
+    return std::ranges::any_of(ranges, [&](const IovaRange& range) {
         return iova.raw >= range.first && iova.raw <= range.last && bytes - 1 <= range.last - iova.raw;
     });
-    if (iova.raw == 0 || bytes == 0 || !inside)
+}
+
+void expect_mappable(const std::vector<IovaRange>& ranges, mem::Iova iova, std::size_t bytes) {
+    if (iova.raw == 0 || bytes == 0 || !is_inside(ranges, iova, bytes))
         fail(ERANGE, "map for DMA: the IOMMU does not take the address " + std::to_string(iova.raw));
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "driver/vfio_info.hpp"
+#include "driver/vfio_mapping.hpp"
 #include "mem/address.hpp"
 
 namespace vitrine::apps {
@@ -48,11 +49,8 @@ public:
 
     /// Whether everything that was taken is good for another IOMMU too: a VF that comes back may be behind one.
     bool fits(const std::vector<driver::IovaRange>& ranges) const {
-        return std::ranges::all_of(taken_, [&](const auto& piece) {
-            return std::ranges::any_of(ranges, [&](const driver::IovaRange& range) {
-                return piece.first >= range.first && piece.first + (piece.second - 1) <= range.last;
-            });
-        });
+        return std::ranges::all_of(
+            taken_, [&](const auto& piece) { return driver::is_inside(ranges, mem::Iova{piece.first}, piece.second); });
     }
 
 private:
