@@ -55,6 +55,18 @@ private:
     mem::Mapping mapping_;
 };
 
+/// Where the device finds a ring whose three parts lie at these offsets of the RAM.
+inline virtio::RingMemory ring_memory(const virtio::GuestMemory& memory, std::uint16_t entries,
+                                      std::uint64_t descriptors, std::uint64_t available, std::uint64_t used) {
+    const auto host = [&](std::uint64_t offset, std::size_t size) {
+        return memory.translate(mem::FrontendVirtual{GuestRam::user_base + offset}, size);
+    };
+    return {.entries = entries,
+            .descriptors = host(descriptors, virtio::descriptor_table_bytes(entries)),
+            .available = host(available, virtio::available_ring_bytes(entries)),
+            .used = host(used, virtio::used_ring_bytes(entries))};
+}
+
 /// A driver's split ring. It checks that chains come back in order, with lengths that their buffers have, and spoils
 /// every descriptor that is not the device's to read.
 class GuestRing {
@@ -90,13 +102,7 @@ public:
     }
 
     virtio::RingMemory where(const virtio::GuestMemory& memory) const {
-        const auto host = [&](std::uint64_t offset, std::size_t size) {
-            return memory.translate(mem::FrontendVirtual{GuestRam::user_base + offset}, size);
-        };
-        return {.entries = entries_,
-                .descriptors = host(offset_, virtio::descriptor_table_bytes(entries_)),
-                .available = host(available_offset(), virtio::available_ring_bytes(entries_)),
-                .used = host(used_offset(), virtio::used_ring_bytes(entries_))};
+        return ring_memory(memory, entries_, offset_, available_offset(), used_offset());
     }
 
     std::size_t free_descriptors() const { return free_.size(); }

@@ -47,13 +47,7 @@ public:
         return (available_offset() + virtio::available_ring_bytes(entries_) + 3) & ~std::uint64_t{3};
     }
     virtio::RingMemory where(const virtio::GuestMemory& memory) const {
-        const auto host = [&](std::uint64_t offset, std::size_t size) {
-            return memory.translate(mem::FrontendVirtual{GuestRam::user_base + offset}, size);
-        };
-        return {.entries = entries_,
-                .descriptors = host(offset_, virtio::descriptor_table_bytes(entries_)),
-                .available = host(available_offset(), virtio::available_ring_bytes(entries_)),
-                .used = host(used_offset(), virtio::used_ring_bytes(entries_))};
+        return ring_memory(memory, entries_, offset_, available_offset(), used_offset());
     }
 
     /// 4.2: `count` more empty slots, seen by the device at once.
