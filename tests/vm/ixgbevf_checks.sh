@@ -7,6 +7,12 @@ pings=200
 reloads=20
 iperf3_port=5201
 
+count_less() {
+    transfer_bytes=$((8 << 20))
+    pings=50
+    reloads=4
+}
+
 guest() {
     in_guest guest "$1"
 }

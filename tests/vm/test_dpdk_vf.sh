@@ -268,6 +268,10 @@ check_part() {
 main() {
     local part parts=("$@")
     ((${#parts[@]} > 0)) || parts=(82599 x540 x550)
+    if ! is_long && [[ ${parts[0]} != 82599 ]]; then
+        frames=20000
+        restarts=4
+    fi
     need cpio python3
     need_lab
     need_built vf_sim
