@@ -141,7 +141,7 @@ virtio::Hooks Daemon::session_hooks() {
             .region_added = [this](const virtio::GuestRegion&) { regions_changed_ = true; },
             .region_removed =
                 [this](const virtio::GuestRegion& region) {
-                    if (nic_ && region.iova.raw != 0) nic_->unmap_guest(region);
+                    if (nic_) nic_->unmap_guest(region);
                 }};
 }
 

@@ -18,6 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds drain_limit = 50ms;
+constexpr std::uint64_t guest_slice_bytes = std::uint64_t{1} << 30;
 
 /// Three pieces of memory would each name the huge pages that it lacks; here they are counted together.
 NicMemoryBytes bytes_if_there_are(const Options& options) {
@@ -119,6 +120,10 @@ Nic::Nic(const Options& options, driver::AnyDevice device, NicMemory& memory, co
     map(memory.rings, memory.rings_iova, driver::DmaAccess::device_reads_and_writes);
     driver::enable_bus_master(device_);
     reset();
+}
+
+Nic::~Nic() {
+    if (partly_mapped_) memory_.iova_space.give(partly_mapped_->iova);  // the mapping goes with the device
 }
 
 void Nic::reset() {
@@ -244,28 +249,41 @@ void Nic::drain(unsigned queue, TransmitPath& path) {
     driver::start_transmit_queue(device_, clock_, queue, tx_place(queue));
 }
 
-mem::Iova Nic::map_guest(const virtio::GuestRegion& region) {
-    const mem::Iova iova = take_iova(memory_.iova_space, region.size_bytes, "guest memory");
-    constexpr std::uint64_t most_at_once = std::uint64_t{1} << 30;
-    std::uint64_t done = 0;
+std::optional<mem::Iova> Nic::map_guest_further(const virtio::GuestRegion& region) {
+    if (partly_mapped_ && partly_mapped_->guest != region.guest) forget_partly_mapped();
+    if (!partly_mapped_)
+        partly_mapped_ = {region.guest, take_iova(memory_.iova_space, region.size_bytes, "guest memory"), 0};
+    auto& [guest, iova, done_bytes] = *partly_mapped_;
+    const std::uint64_t bytes = std::min(guest_slice_bytes, region.size_bytes - done_bytes);
     try {
-        for (; done < region.size_bytes; done += most_at_once) {
-            const std::uint64_t bytes = std::min(most_at_once, region.size_bytes - done);
-            device_.map_dma(iova + done, {{region.host + done, bytes}, region.file.get(), region.file_offset + done},
-                            driver::DmaAccess::device_reads);
-        }
+        device_.map_dma(iova + done_bytes,
+                        {{region.host + done_bytes, bytes}, region.file.get(), region.file_offset + done_bytes},
+                        driver::DmaAccess::device_reads);
     } catch (...) {
-        if (done != 0) device_.unmap_dma(iova, done);
-        memory_.iova_space.give(iova);
+        forget_partly_mapped();
         throw;
     }
-    return iova;
+    done_bytes += bytes;
+    if (done_bytes < region.size_bytes) return std::nullopt;
+    return std::exchange(partly_mapped_, std::nullopt)->iova;
 }
 
 void Nic::unmap_guest(const virtio::GuestRegion& region) noexcept {
+    if (partly_mapped_ && partly_mapped_->guest == region.guest) forget_partly_mapped();
+    if (region.iova.raw != 0) unmap_slices(region.iova, region.size_bytes);
+}
+
+void Nic::forget_partly_mapped() noexcept {
+    const PartlyMapped begun = *std::exchange(partly_mapped_, std::nullopt);
+    unmap_slices(begun.iova, begun.done_bytes);
+}
+
+/// A vfio-user server takes back only what it was given in one piece.
+void Nic::unmap_slices(mem::Iova iova, std::uint64_t bytes) noexcept {
     try {
-        device_.unmap_dma(region.iova, region.size_bytes);
-        memory_.iova_space.give(region.iova);
+        for (std::uint64_t done = 0; done < bytes; done += guest_slice_bytes)
+            device_.unmap_dma(iova + done, std::min(guest_slice_bytes, bytes - done));
+        memory_.iova_space.give(iova);
     } catch (const std::system_error& error) {  // refused, or the device is gone and its mappings with it
         spdlog::warn("VF: {}; those DMA addresses are not used again", error.what());
     }

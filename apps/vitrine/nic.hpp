@@ -74,7 +74,7 @@ public:
     /// Resets, asks the PF for address and queues, maps the NIC's memory. Queues stay off: see start().
     /// Throws std::system_error naming what failed.
     Nic(const Options& options, driver::AnyDevice device, NicMemory& memory, const LearnedGroups& learned_groups);
-    ~Nic() = default;
+    ~Nic();
 
     const driver::Identity& identity() const { return vf_.identity(); }
     driver::Part part() const { return part_; }
@@ -115,8 +115,10 @@ public:
     /// back to the guest.
     void drain(unsigned queue, TransmitPath& path);
 
-    /// Guest memory for zero-copy transmit. Throws std::system_error; the region's iova is the caller's to store.
-    mem::Iova map_guest(const virtio::GuestRegion& region);
+    /// Guest memory for zero-copy transmit, at most 1 GiB more of the region: the kernel takes a while to pin it. Its
+    /// address once all of it is mapped, for the caller to store. Throws std::system_error; none of it is mapped then.
+    std::optional<mem::Iova> map_guest_further(const virtio::GuestRegion& region);
+    /// Also one that is mapped in part, or not at all.
     void unmap_guest(const virtio::GuestRegion& region) noexcept;
 
 private:
@@ -124,6 +126,13 @@ private:
         std::unique_ptr<driver::RxRing> rx;
         std::unique_ptr<driver::TxRing> tx;
     };
+    struct PartlyMapped {
+        mem::GuestPhys guest;
+        mem::Iova iova;
+        std::uint64_t done_bytes;
+    };
+    void forget_partly_mapped() noexcept;
+    void unmap_slices(mem::Iova iova, std::uint64_t bytes) noexcept;
     void say_what_was_refused() const;
     driver::RingPlace rx_place(unsigned queue) const;
     driver::RingPlace tx_place(unsigned queue) const;
@@ -145,6 +154,7 @@ private:
     std::vector<Queue> queues_;
     driver::RxRing::Counters earlier_rings_;  // of queues that were stopped
     driver::Health health_;
+    std::optional<PartlyMapped> partly_mapped_;
     bool frame_limit_granted_ = false;
     bool running_ = false;
     bool reset_failed_ = false;

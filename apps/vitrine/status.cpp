@@ -59,6 +59,16 @@ json pages_of(const mem::PagePool& pool) {
             {"page_bytes", pool.page_bytes()}};
 }
 
+/// Pinning a large guest takes a while: how far it is.
+json memory_sizes(const virtio::GuestMemory& memory) {
+    std::uint64_t bytes = 0, dma_bytes = 0;
+    for (const virtio::GuestRegion& region : memory.regions()) {
+        bytes += region.size_bytes;
+        if (region.iova.raw != 0) dma_bytes += region.size_bytes;
+    }
+    return {{"bytes", bytes}, {"dma_bytes", dma_bytes}};
+}
+
 /// Every page in one hand, and the hands agree: what the pool says is out is what the rings and paths say they hold.
 bool conserved(const mem::PagePool& pool, std::size_t with_nic, std::size_t with_device, std::size_t with_guest) {
     const mem::PagePool::Audit audit = pool.audit();
@@ -155,6 +165,7 @@ json Daemon::status() {
                            {"refused_for_user", front_ends_refused_},
                            {"features", fmt::format("{:#x}", device_.features())},
                            {"offered", fmt::format("{:#x}", device_.offered_features())},
+                           {"memory", memory_sizes(device_.memory())},
                            {"session", named(device_.session_counters())}};
     result["poller"] = {{"busy_turns", turns.busy}, {"idle_turns", turns.idle}, {"sleeps", turns.sleeps}};
     result["pages"] = {{"packets", pages_of(memory_.packet_pool)}, {"bounce", pages_of(memory_.bounce_pool)}};

@@ -171,6 +171,8 @@ void Daemon::retry_vf() {
     try {
         nic_ = std::make_unique<Nic>(options_, open_vf(options_, 0ms), memory_, learned_groups_);
     } catch (const std::system_error& error) {
+        if (error.code() == std::errc::result_out_of_range)
+            throw;  // another IOMMU: only a new start chooses other addresses
         put_off_retry();
         spdlog::warn("VF {}: {}{}; next try in {} s", options_.vf, error.what(), advice_for(options_, error),
                      retry_pause_.count());
@@ -183,7 +185,7 @@ void Daemon::retry_vf() {
     apply_link();
 }
 
-// Guest memory for the NIC, one region a turn: the front-end's messages come in between.
+// Guest memory for the NIC, some of it a turn: the front-end's messages come in between.
 
 bool Daemon::map_next_region() {
     regions_changed_ = false;
@@ -191,9 +193,10 @@ bool Daemon::map_next_region() {
     for (const virtio::GuestRegion& region : device_.memory().regions()) {
         if (region.iova.raw != 0) continue;
         try {
-            const mem::Iova iova = nic_->map_guest(region);
-            const mem::Handover::Hold hold = poller_.hold();
-            device_.memory().set_iova(region.guest, iova);
+            if (const auto iova = nic_->map_guest_further(region)) {
+                const mem::Handover::Hold hold = poller_.hold();
+                device_.memory().set_iova(region.guest, *iova);
+            }
         } catch (const std::system_error& error) {
             spdlog::warn("guest memory of {} bytes: {}; its frames are copied", region.size_bytes, error.what());
             continue;

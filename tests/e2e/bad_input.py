@@ -2,7 +2,6 @@
 """What vitrine says to bad input: one line that names the thing, an exit code, and no file left behind; and what a
 front-end that talks nonsense can do to it: nothing but lose its connection."""
 
-import array
 import collections.abc
 import os
 import pathlib
@@ -13,6 +12,8 @@ import sys
 import fake_vf_server
 import harness
 from harness import BUILD, TRUST, Lab, expect, expect_equal, wait_until
+from raw_front_end import (GET_FEATURES, NEED_REPLY, SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_VRING_NUM, VERSION, message,
+                           send_with_descriptors)
 
 USAGE = 2
 FAILED = 1
@@ -179,24 +180,9 @@ def names_the_locked_memory_limit(lab: Lab) -> None:
 
 # A front-end that talks nonsense.
 
-NEED_REPLY = 1 << 3
-VERSION = 1
-GET_FEATURES = 1
-SET_FEATURES = 2
-SET_OWNER = 3
-SET_MEM_TABLE = 5
-SET_VRING_NUM = 8
-
-
-def message(request: int, payload: bytes = b"", flags: int = VERSION, size: int | None = None) -> bytes:
-    return struct.pack("<III", request, flags, len(payload) if size is None else size) + payload
-
-
-def send_with_descriptors(connection: socket.socket, data: bytes, count: int) -> None:
-    """As many descriptors as the kernel passes at once."""
+def send_null_devices(connection: socket.socket, data: bytes, count: int) -> None:
     with open(os.devnull, "rb") as file:
-        numbers = array.array("i", [file.fileno()] * count)
-        connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+        send_with_descriptors(connection, data, [file.fileno()] * count)
 
 
 def send_garbage(connection: socket.socket) -> None:
@@ -242,13 +228,13 @@ def send_too_many_regions(connection: socket.socket) -> None:
 
 
 def send_253_descriptors(connection: socket.socket) -> None:
-    send_with_descriptors(connection, message(SET_OWNER), 253)
+    send_null_devices(connection, message(SET_OWNER), 253)
 
 
 def send_memory_without_pages(connection: socket.socket) -> None:
     """A region in a file that cannot be mapped."""
     region = struct.pack("<IIQQQQ", 1, 0, 0, 1 << 20, 1 << 40, 0)
-    send_with_descriptors(connection, message(SET_MEM_TABLE, region), 1)
+    send_null_devices(connection, message(SET_MEM_TABLE, region), 1)
 
 
 MALFORMED = [
@@ -287,9 +273,7 @@ def refuses_messages(lab: Lab, sender: collections.abc.Callable, reasons: set[st
     daemon = lab.daemon(*PACKET_MEMORY)
     descriptors = open_descriptors(daemon)
     before = daemon.status()["front_end"]["session"]
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(harness.PATIENCE_SECONDS)
-        connection.connect(str(daemon.socket))
+    with daemon.connect() as connection:
         sender(connection)
         expect(closed(connection), "the connection stays open")
     wait_until(lambda: not daemon.status()["front_end"]["connected"], "vitrine to notice the end")

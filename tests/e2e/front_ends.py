@@ -4,10 +4,12 @@
 import os
 import signal
 import socket
+import struct
 
 import harness
 import ledger
 from harness import Daemon, Lab, expect, expect_equal, wait_until
+from raw_front_end import SET_MEM_TABLE, message, send_with_descriptors
 
 ENDLESS = "gen:size=64,rate=20000"
 SILENT = "gen:count=0"
@@ -96,6 +98,28 @@ def a_front_end_takes_guest_memory_away(lab: Lab) -> None:
     daemon.expect_clean_audit()
 
 
+def large_memory_is_mapped_in_slices(lab: Lab) -> None:
+    """Each turn of the control thread pins 1 GiB at most. What was begun is undone when the front-end goes."""
+    size_bytes = (5 << 29) + (1 << 21)
+    lab.simulator(ENDLESS, "--doorbells", "poll")
+    daemon = lab.daemon("--guest-dma", "on")
+    file = os.memfd_create("guest memory")
+    os.truncate(file, size_bytes)
+    table = struct.pack("<IIQQQQ", 1, 0, 0, size_bytes, 1 << 40, 0)
+    for _ in range(3):
+        with daemon.connect() as connection:
+            send_with_descriptors(connection, message(SET_MEM_TABLE, table), [file])
+        wait_until(lambda: not daemon.status()["front_end"]["connected"], "vitrine to notice")
+    with daemon.connect() as connection:
+        send_with_descriptors(connection, message(SET_MEM_TABLE, table), [file])
+        wait_until(lambda: daemon.status()["front_end"]["memory"] == {"bytes": size_bytes, "dma_bytes": size_bytes},
+                   "all of it to be mapped")
+    os.close(file)
+    wait_until(lambda: daemon.status()["front_end"]["memory"] == {"bytes": 0, "dma_bytes": 0}, "it to be gone")
+    expect_a_guest_served(lab, daemon)
+    daemon.expect_clean_audit()
+
+
 def main() -> None:
     suite = harness.Suite()
     suite.check("vitrine connects to a front-end that listens, again and again", vitrine_connects)
@@ -103,6 +127,7 @@ def main() -> None:
     suite.check("vitrine ends with an inherited connection", vitrine_inherits_a_connection)
     suite.check("a front-end takes guest memory away: its connection ends, and the next one is served",
                 a_front_end_takes_guest_memory_away)
+    suite.check("a guest of 2.5 GiB is mapped for the NIC slice by slice", large_memory_is_mapped_in_slices)
     suite.check("vitrine sleeps when there is nothing to do", vitrine_sleeps_and_wakes)
     suite.finish()
 

@@ -172,6 +172,13 @@ class Daemon(Process):
         expect(done.stdout != "", f"vitrinectl {verb} said: {done.stderr}")
         return done.returncode, json.loads(done.stdout)
 
+    def connect(self) -> socket.socket:
+        """As a front-end that says what it likes."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.connect(str(self.socket))
+        return connection
+
     def status(self) -> dict:
         return self.ask("status")[1]
 

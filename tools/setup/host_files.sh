@@ -85,7 +85,7 @@ text_undo() {
         "${old#*=}") return 0 ;;
         absent | "$wanted") ;;
         *)
-            change mv "$path" "$path.edited" || return 1
+            change mv --backup=numbered "$path" "$path.edited" || return 1
             say "  $path was edited since: it is now $path.edited" ;;
     esac
     if [[ $old == absent ]]; then

@@ -15,6 +15,7 @@ locate_vf() {
     if [[ -n $1 ]]; then
         find_pf "$1"
         vf_index=$2
+        [[ $vf_index =~ ^(0|[1-9][0-9]{0,2})$ ]] || quit "$exit_usage" "$1/$vf_index: the number of a VF is 0, 1, 2 ..."
         ((vf_index < pf_total_vfs)) || quit "$exit_usage" "$pf has VFs 0 to $((pf_total_vfs - 1)) at most, not $vf_index"
         vf_address_of "$pf_address" "$vf_index" || quit "$exit_missing" "the kernel does not say where VF $vf_index of $pf will be"
         vf_address=$REPLY

@@ -175,7 +175,10 @@ undo_line() {
     if ((result == 0)); then
         say "  undone: $step_label: ${old:-empty}"
     elif ((result == still_needed)); then
-        hand_on "$REPLY" "${journal[$1]}"
+        if ! hand_on "$REPLY" "${journal[$1]}"; then
+            warn "could not note that $REPLY needs it: $step_label"
+            return 1
+        fi
         say "  left as it is: $step_label: $REPLY needs it and will undo it"
     else
         warn "could not undo: $step_label: ${failure:-it is not ${old:-empty} again}"
