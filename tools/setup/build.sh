@@ -1,17 +1,17 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # one program with setup.sh: variables are shared
 # Configures and builds one variant; what is up to date costs nothing.
 
-# build_variant DIRECTORY OPTION...
+# build_variant DIRECTORY TARGET OPTION...
 build_variant() {
-    local directory=$1
-    shift
+    local directory=$1 target=$2
+    shift 2
     say "building $directory"
     mkdir -p "$directory"
     cmake -S . -B "$directory" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo "$@" >"$directory/configure.log" 2>&1 || {
         tail -n 20 "$directory/configure.log" >&2
         die "cmake could not configure $directory (all of it: $directory/configure.log)"
     }
-    cmake --build "$directory" >"$directory/build.log" 2>&1 || {
+    cmake --build "$directory" --target "$target" >"$directory/build.log" 2>&1 || {
         tail -n 40 "$directory/build.log" >&2
         die "the build in $directory failed (all of it: $directory/build.log)"
     }

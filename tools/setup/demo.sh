@@ -77,7 +77,7 @@ verb_demo() {
     (($# == 0)) || usage_error "demo takes no options"
     require_packages "${packages_to_build[@]}"
     if [[ -z ${VITRINE_BUILD:-} ]]; then  # a test of the demo has its programs already
-        build_variant build -DVITRINE_TESTS=OFF
+        build_variant build all -DVITRINE_TESTS=OFF
     fi
     reserve_huge_pages "$demo_huge_pages"
     local size

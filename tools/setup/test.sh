@@ -3,10 +3,11 @@
 
 test_huge_pages=512
 
+# Of each only what run_label takes from there.
 build_for_tests() {
-    build_variant build -DVITRINE_TESTS=ON
-    build_variant build/asan -DVITRINE_SANITIZE=address,undefined -DVITRINE_VM_TESTS=OFF
-    build_variant build/fuzz -DCMAKE_CXX_COMPILER=clang++-19 -DVITRINE_FUZZERS=ON -DVITRINE_SANITIZE=address,undefined \
+    build_variant build all -DVITRINE_TESTS=ON -DVITRINE_UNIT_TESTS=OFF
+    build_variant build/asan unit_tests -DVITRINE_SANITIZE=address,undefined -DVITRINE_VM_TESTS=OFF
+    build_variant build/fuzz fuzz_targets -DCMAKE_CXX_COMPILER=clang++-19 -DVITRINE_FUZZERS=ON -DVITRINE_SANITIZE=address,undefined \
         -DVITRINE_VM_TESTS=OFF
 }
 
