@@ -1,14 +1,22 @@
 #!/usr/bin/python3
-"""Frames reach a guest in the NIC's own pages: none copied, none bad, every page back in its place; also after the
-daemon was killed in the middle, and beside a guest that knows nothing of pages."""
+"""Frames reach a guest in the NIC's own pages: none copied, none read, none bad, every page back in its place; also after
+the daemon was killed in the middle, and beside a guest that knows nothing of pages."""
 
+import os
+import pathlib
+import signal
+import struct
 import sys
 
 import harness
 import ledger
-from harness import Lab, expect, expect_equal, wait_until
+from harness import Daemon, Lab, Process, expect, expect_equal, wait_until
+
+sys.path.append(os.fspath(harness.ROOT / "tests/support"))
+import forced_call  # noqa: E402  # beside the tests of other languages
 
 FRAMES = 1_000_000 if harness.LONG else 30_000
+MPROTECT, PROT_NONE = 10, 0
 
 
 def start(lab: Lab, wire: str, size: int, *options: str):
@@ -26,8 +34,41 @@ def in_place(lab: Lab) -> tuple:
     return ("--pages", str(lab.directory / "pages"))
 
 
-def receives(lab: Lab, size: int, rate: int = 0, guest: tuple = ()) -> None:
+def mappings(process: Process) -> list[dict]:
+    """Of files that it shares with others."""
+    found = []
+    for line in pathlib.Path(f"/proc/{process.child.pid}/maps").read_text().splitlines():
+        span, rights, offset, device, inode, *path = line.split(maxsplit=5)
+        first, last = (int(address, 16) for address in span.split("-"))
+        if rights.endswith("s") and inode != "0":
+            found.append({"first": first, "last": last, "rights": rights, "offset": int(offset, 16),
+                          "file": (device, inode), "path": path[0] if path else ""})
+    return found
+
+
+def packet_pages(lab: Lab, daemon: Daemon) -> list[dict]:
+    """The daemon's own mapping of what lies behind info page and header table."""
+    path = lab.directory / "pages"
+    with open(path, "rb") as region:
+        begin, = struct.unpack_from("<Q", region.read(4096), 48)
+    return [{**place, "first": max(place["first"], place["first"] + begin - place["offset"])}
+            for place in mappings(daemon)
+            if place["path"] == str(path) and place["offset"] + place["last"] - place["first"] > begin]
+
+
+def hide_packet_pages(lab: Lab, daemon: Daemon) -> None:
+    """From the daemon itself: whatever it reads or writes there ends it."""
+    for place in packet_pages(lab, daemon):
+        length = place["last"] - place["first"]
+        expect_equal(forced_call.force_call(daemon.child.pid, MPROTECT, place["first"], length, PROT_NONE), 0, "mprotect")
+    hidden = packet_pages(lab, daemon)
+    expect(hidden and all(place["rights"].startswith("---") for place in hidden), f"the pages are not hidden: {hidden}")
+
+
+def receives(lab: Lab, size: int, rate: int = 0, guest: tuple = (), hidden: bool = False) -> None:
     simulator, daemon = start(lab, f"gen:size={size},rate={rate},count={FRAMES}", size)
+    if hidden:
+        hide_packet_pages(lab, daemon)
     running = ledger.receiving_guest(lab, "check", *in_place(lab), *guest)
     ledger.open_wire(simulator, daemon)
     report = ledger.finish(simulator, daemon, running)
@@ -40,6 +81,15 @@ def receives(lab: Lab, size: int, rate: int = 0, guest: tuple = ()) -> None:
     expect_equal(ledger.total(status, "receive_ring", "bad_returns"), 0, "pages returned that were not the guest's")
     # An idle device takes back what the guest returned.
     wait_until(lambda: daemon.ask("audit")[1]["packets"]["guest"] == 0, "all pages to be back")
+
+
+def dies_of_hidden_pages_when_it_copies(lab: Lab) -> None:
+    """So the check above can fail."""
+    simulator, daemon = start(lab, "gen:size=64,count=1", 64)
+    hide_packet_pages(lab, daemon)
+    ledger.receiving_guest(lab, "check")
+    ledger.open_wire(simulator, daemon)
+    expect_equal(daemon.finish(), -signal.SIGSEGV, "the end of a vitrine that copies from pages that it cannot read")
 
 
 def echoes(lab: Lab) -> None:
@@ -85,6 +135,24 @@ def serves_others_by_copy(lab: Lab) -> None:
     daemon.expect_clean_audit()
 
 
+def maps_guest_memory(lab: Lab, guest_dma: str) -> None:
+    """Of guest memory the NIC sees nothing, unless the operator says so: pages for receive, and copied transmit."""
+    simulator, daemon = start(lab, f"gen:size=512,rate=5000,count={FRAMES // 10}", 512, "--guest-dma", guest_dma)
+    echo = ledger.receiving_guest(lab, "echo", *in_place(lab))
+    ledger.open_wire(simulator, daemon)
+    wait_until(lambda: simulator.status()["tx_checked"]["good"] > FRAMES // 20, "echoes")
+    ram = {place["file"] for place in mappings(echo) if place["rights"].startswith("rw")}
+    pages = {place["file"] for place in mappings(echo)} - ram
+    expect_equal((len(ram), len(pages)), (1, 1), "files that the guest has mapped: its memory, and the pages")
+    seen_by_nic = {place["file"] for place in mappings(simulator)}
+    expect(pages <= seen_by_nic, "the NIC does not see the pages")
+    if guest_dma == "on":  # so the check can fail
+        expect(ram <= seen_by_nic, "the NIC does not see the guest's memory with --guest-dma=on")
+    else:
+        expect(not ram & seen_by_nic, "the NIC sees the guest's memory")
+    echo.stop()
+
+
 def main() -> None:
     suite = harness.Suite()
     for size in (64, 512, 1518, 9018):
@@ -93,6 +161,14 @@ def main() -> None:
     suite.check("rings of 2 entries", receives, 64, rate=20000, guest=("--queue-size", "2"))
     suite.check("without event index", receives, 64, rate=20000, guest=("--event-index", "off"))
     suite.check("echo from pages", echoes)
+    if os.geteuid() == 0:
+        for size in (64, 9018):
+            suite.check(f"{size} bytes in pages that vitrine itself cannot read", receives, size, hidden=True)
+        suite.check("a vitrine that copies from pages that it cannot read dies", dies_of_hidden_pages_when_it_copies)
+    else:
+        print("SKIP: needs root, to hide the pages from vitrine by ptrace", flush=True)
+    for guest_dma in ("off", "on"):
+        suite.check(f"what the NIC sees of guest memory with --guest-dma={guest_dma}", maps_guest_memory, guest_dma)
     suite.check("killed in the middle, with pages in the guest's hands", survives_kills)
     suite.check("a guest without VRX after one with it", serves_others_by_copy)
     suite.finish()
