@@ -162,7 +162,7 @@ def main() -> None:
     suite.check("without event index", receives, 64, rate=20000, guest=("--event-index", "off"))
     suite.check("echo from pages", echoes)
     if os.geteuid() == 0:
-        for size in (64, 9018):
+        for size in (64, 1518):
             suite.check(f"{size} bytes in pages that vitrine itself cannot read", receives, size, hidden=True)
         suite.check("a vitrine that copies from pages that it cannot read dies", dies_of_hidden_pages_when_it_copies)
     else:
