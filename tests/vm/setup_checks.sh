@@ -201,6 +201,7 @@ part_apply() {
     passed "a VF that is in use stays; so do the VFs of a PF that has come to carry an address"
 
     echo 7 >/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages
+    usermod --append --groups vitrine-vm1 nobody  # as the VMM's user
     expect 0 rollback --vm vm1
     read -r pages </sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages
     ((pages == 3)) || fail "rollback took back huge pages of others: $pages are left"

@@ -17,7 +17,10 @@ account_set() {
 
 account_undo() {
     account_now "$3"
-    [[ $REPLY == absent ]] || change userdel "$3"
+    [[ $REPLY != absent ]] || return 0
+    change userdel "$3" || return 1
+    # It leaves a group that has members, as the VMM's user; the next useradd would not take the name then.
+    ! getent group "$3" >/dev/null || change groupdel "$3"
 }
 
 # folder PATH MODE, and devfolder PATH MODE below /dev: one that has come to hold other things stays.
