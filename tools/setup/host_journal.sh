@@ -11,10 +11,6 @@ state_root=/var/lib/vitrine
 journal=()       # the lines of the VM at hand
 read -r boot </proc/sys/kernel/random/boot_id
 
-vm_state() {
-    REPLY=$state_root/$vm
-}
-
 # One run at a time on this machine. The lock goes with the process.
 lock_host() {
     local mask
