@@ -104,9 +104,10 @@ void start_transmit_queue(Space& bar, C& clock, unsigned queue, const RingPlace&
 }
 
 /// Starts a receive queue with heads at 0; RxRing::fill() comes next. Frames without a buffer are dropped, not kept:
-/// waiting ones would block the packet buffer that all functions share. Tags stay in the frame.
+/// waiting ones would block the packet buffer that all functions share. Tags stay in the frame, unless `strip_vlan`.
 template <RegisterSpace Space, Clock C>
-void start_receive_queue(Space& bar, C& clock, unsigned queue, const RingPlace& ring, std::uint32_t buffer_kib) {
+void start_receive_queue(Space& bar, C& clock, unsigned queue, const RingPlace& ring, std::uint32_t buffer_kib,
+                         bool strip_vlan = false) {
     write(bar, VFRXDCTL{}, queue);
     detail::await_enable<VFRXDCTL>(bar, clock, queue, false, "RX");
     write(bar, VFRDBAL{{detail::low_half(ring.base)}}, queue);
@@ -121,7 +122,7 @@ void start_receive_queue(Space& bar, C& clock, unsigned queue, const RingPlace& 
               .with(VFSRRCTL::descriptor_type, VFSRRCTL::advanced_one_buffer)
               .with(VFSRRCTL::drop_enable, 1),
           queue);
-    write(bar, VFRXDCTL{}.with(VFRXDCTL::enable, 1), queue);
+    write(bar, VFRXDCTL{}.with(VFRXDCTL::enable, 1).with(VFRXDCTL::strip_vlan, strip_vlan), queue);
     detail::await_enable<VFRXDCTL>(bar, clock, queue, true, "RX");
 }
 

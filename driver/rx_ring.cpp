@@ -56,6 +56,7 @@ std::size_t RxRing::receive(std::span<Packet> out) noexcept {
                       .length_bytes = static_cast<std::uint16_t>(bad ? 0 : length_bytes),
                       .end_of_packet = end_of_packet,
                       .error = bad || mac_error};
+        if (end_of_packet) describe(out[count], word);
         arm((next_ + mask()) & mask());  // the spare slot just behind us
         ++next_;
     }
@@ -65,6 +66,13 @@ std::size_t RxRing::receive(std::span<Packet> out) noexcept {
         tail_.settle();
     counters_.pool_empty += count < out.size() && count == limit && done(next_ & mask()).get(RxDone::done) != 0;
     return count;
+}
+
+void RxRing::describe(Packet& packet, const RxDone& word) noexcept {
+    constexpr std::uint16_t vlan_mask = 0x0fff;
+    if (word.get(RxDone::vlan) != 0) packet.vlan = static_cast<std::uint16_t>(word.get(RxDone::vlan_tag)) & vlan_mask;
+    if (word.get(RxDone::l4_checked) != 0)
+        packet.l4_checksum = word.get(RxDone::l4_error) != 0 ? Checksum::bad : Checksum::good;
 }
 
 /// The slot behind a gap is finished and the gap still is not, looked at in this order: the NIC did not write in ring

@@ -12,6 +12,9 @@
 
 namespace vitrine::driver {
 
+/// What the NIC says of a frame's TCP or UDP checksum.
+enum class Checksum : std::uint8_t { unknown, good, bad };
+
 /// One buffer of a received frame; the caller owns the page (Holder::device). A frame longer than a page comes as
 /// several packets in order, the last with `end_of_packet`. If any of them has `error`, drop the whole frame.
 struct Packet {
@@ -19,6 +22,8 @@ struct Packet {
     std::uint16_t length_bytes;  ///< in this page, from its first byte; without CRC
     bool end_of_packet;
     bool error;
+    Checksum l4_checksum = Checksum::unknown;  ///< with end_of_packet
+    std::uint16_t vlan = 0;                    ///< with end_of_packet: of the tag that the NIC took off; 0: none
 };
 
 /// What the NIC may write into a page, in the units of VFSRRCTL: all of it up to 10 KiB, which holds a jumbo frame.
@@ -82,6 +87,7 @@ private:
     std::uint32_t mask() const { return static_cast<std::uint32_t>(slots_.size() - 1); }
     RxDone done(std::uint32_t slot) const noexcept;
     void arm(std::uint32_t slot) noexcept;
+    static void describe(Packet& packet, const RxDone& word) noexcept;
     void note_hole() noexcept;
 
     std::span<RxDescriptor> slots_;

@@ -22,8 +22,8 @@ void store(std::uint64_t& word, std::uint64_t value) noexcept {
 
 }  // namespace
 
-TxRing::TxRing(std::span<TxDescriptor> slots, Doorbell tail)
-    : slots_(slots), frames_(slots.size()), reports_(slots.size()), tail_(tail) {
+TxRing::TxRing(std::span<TxDescriptor> slots, Doorbell tail, std::uint16_t vlan)
+    : slots_(slots), frames_(slots.size()), reports_(slots.size()), tail_(tail), vlan_(vlan) {
     assert(std::has_single_bit(slots.size()));
 }
 
@@ -34,7 +34,7 @@ Sent TxRing::send(std::span<const Fragment> frame, std::uint64_t cookie) noexcep
     if (room() < frame.size() + needs_context) return Sent::no_room;
     if (needs_context) write_context();
 
-    const TxData first = plain_frame.with(TxData::payload_bytes, length_bytes);
+    const TxData first = plain_frame.with(TxData::payload_bytes, length_bytes).with(TxData::insert_vlan, vlan_ != 0);
     for (const Fragment& fragment : frame) {
         const bool last = &fragment == &frame.back();
         TxDescriptor& slot = slots_[at(next_++)];
@@ -99,7 +99,10 @@ bool TxRing::sendable(std::span<const Fragment> frame, std::uint32_t& length_byt
 
 void TxRing::write_context() noexcept {
     TxDescriptor& slot = slots_[at(next_++)];
-    store(slot.low, TxContextHeaders{}.with(TxContextHeaders::mac_header_bytes, ethernet_header_bytes).raw);
+    store(slot.low, TxContextHeaders{}
+                        .with(TxContextHeaders::mac_header_bytes, ethernet_header_bytes)
+                        .with(TxContextHeaders::vlan_tag, vlan_)
+                        .raw);
     store(slot.high, TxContext{}.with(TxContext::type, TxContext::context_type).with(TxContext::advanced, 1).raw);
     has_context_ = true;
 }

@@ -36,8 +36,9 @@ enum class Sent : std::uint8_t {
 /// tail completes and the NIC writes back few descriptors. Poll thread only; reset() while it stands still.
 class TxRing {
 public:
-    /// `slots`: a power of two, 128-byte aligned, mapped for DMA.
-    TxRing(std::span<TxDescriptor> slots, Doorbell tail);
+    /// `slots`: a power of two, 128-byte aligned, mapped for DMA. `vlan`: the NIC puts this tag on every frame; 0:
+    /// none.
+    TxRing(std::span<TxDescriptor> slots, Doorbell tail, std::uint16_t vlan = 0);
 
     /// Queues a frame (14 bytes of Ethernet header first, no CRC). The NIC sees it after flush().
     Sent send(std::span<const Fragment> frame, std::uint64_t cookie) noexcept;
@@ -89,6 +90,7 @@ private:
     std::vector<Frame> frames_;
     std::vector<std::uint32_t> reports_;  // frames whose last descriptor has RS
     Doorbell tail_;
+    std::uint16_t vlan_;
     std::uint32_t next_ = 0;
     std::uint32_t shown_ = 0;  // descriptors that the NIC knows of
     std::uint32_t free_from_ = 0;

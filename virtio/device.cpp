@@ -10,9 +10,6 @@ namespace vitrine::virtio {
 
 namespace {
 
-/// Ethernet header and one VLAN tag.
-constexpr std::uint32_t frame_overhead_bytes = 18;
-
 bool aligned(const std::byte* pointer, std::size_t alignment) {
     return std::bit_cast<std::uintptr_t>(pointer) % alignment == 0;
 }
@@ -102,7 +99,7 @@ bool Device::start(unsigned ring) {
     } else {
         const DeviceRing split(memory_, *where, features, events, transmit_counters_[pair]);
         transmit_[pair].emplace(
-            memory_, split, config_.mtu + frame_overhead_bytes,
+            memory_, split, config_.mtu + config_.frame_overhead_bytes,
             vring.enabled == Enabled::yes ? TransmitQueue::Mode::send : TransmitQueue::Mode::discard,
             transmit_counters_[pair]);
         transmit_[pair]->want_kicks(false);

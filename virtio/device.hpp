@@ -22,6 +22,8 @@ struct DeviceConfig {
     unsigned pairs = 1;
     bool link_up = true;
     std::uint32_t speed_mbps = NetConfig::unknown_speed;
+    /// What the longest frame of the guest has beside the MTU: Ethernet header and one VLAN tag.
+    std::uint32_t frame_overhead_bytes = 18;
 };
 
 /// A ring that was never enabled waits; one that was disabled may have to be drained.

@@ -65,7 +65,9 @@ virtio::DeviceConfig device_config(const Options& options, const Nic& nic) {
             .mtu = options.mtu,
             .pairs = options.pairs,
             .link_up = true,  // a front-end reads it once, at its creation; later changes have no way to it
-            .speed_mbps = 10'000};
+            .speed_mbps = 10'000,
+            // With a tunnel a tag of the guest's counts as payload.
+            .frame_overhead_bytes = options.tunnel ? 14u : 18u};
 }
 
 }  // namespace
@@ -81,7 +83,8 @@ Daemon::Daemon(const Options& options, Sandbox& sandbox, Notifier& notifier)
       memory_(options_, first_device_->iova_ranges()),
       nic_(first_nic(options_, std::move(*first_device_), memory_, learned_groups_)),
       device_(device_config(options_, *nic_)),
-      poller_(device_, pairs_, {options_.idle_spin, options_.idle_busy}) {
+      tunnel_(options_.tunnel ? std::make_unique<Tunnel>(*options_.tunnel) : nullptr),
+      poller_(device_, pairs_, {options_.idle_spin, options_.idle_busy}, tunnel_.get()) {
     for (const mem::SharedMemory* memory : {&memory_.packets, &memory_.bounce, &memory_.rings})
         if (!memory->why_not_huge.empty() && options_.backing != mem::Backing::small_only)
             spdlog::warn("{} (small pages instead: more TLB misses)", memory->why_not_huge);
@@ -90,8 +93,8 @@ Daemon::Daemon(const Options& options, Sandbox& sandbox, Notifier& notifier)
         device_.set_lending(&*memory_.lending);
     }
     for (unsigned pair = 0; pair < options_.pairs; ++pair)
-        pairs_.push_back(
-            std::make_unique<Pair>(memory_.packet_pool, memory_.bounce_pool, device_, pair, options_.guest_dma));
+        pairs_.push_back(std::make_unique<Pair>(memory_.packet_pool, memory_.bounce_pool, device_, pair,
+                                                options_.guest_dma, tunnel_.get()));
     loop_.add(signals_.get(), [this] { stop_ = true; });
     listen_for_front_end();
     sandbox_.close_files();

@@ -82,6 +82,7 @@ private:
     nlohmann::json status();
     std::string summary();
     nlohmann::json vf_status();
+    nlohmann::json tunnel_status() const;
     nlohmann::json audit();
 
     const Options options_;
@@ -96,6 +97,7 @@ private:
     LearnedGroups learned_groups_;
     std::unique_ptr<Nic> nic_;
     virtio::Device device_;
+    std::unique_ptr<Tunnel> tunnel_;  ///< null without --tunnel
     std::vector<std::unique_ptr<Pair>> pairs_;
     Poller poller_;
     mem::FileDescriptor listener_;

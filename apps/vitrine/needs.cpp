@@ -36,7 +36,7 @@ std::size_t NicMemoryBytes::in_pages_of(std::size_t page_bytes) const {
 }
 
 NicMemoryBytes nic_memory_bytes(const Options& options) {
-    const std::size_t page_bytes = page_bytes_for(options.mtu);
+    const std::size_t page_bytes = page_bytes_for(options.link_mtu());
     const std::size_t pages = packet_pages(options);
     constexpr std::size_t largest_granule = 2 << 20;
     return {.packets = options.rx_mode == "pages" ? mem::region_layout(pages, page_bytes, largest_granule).region_bytes

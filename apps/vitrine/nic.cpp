@@ -9,6 +9,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "apps/frame/neighbour_message.hpp"
 #include "driver/queues.hpp"
 #include "mem/locked_memory.hpp"
 
@@ -42,7 +43,7 @@ std::optional<mem::PacketRegion> make_region(const Options& options, const NicMe
                                             mem::PacketRegion::Config{.path = options.pages_path,
                                                                       .ledger_path = options.run_directory + "/ledger",
                                                                       .wanted_pages = bytes.packet_pages,
-                                                                      .page_bytes = page_bytes_for(options.mtu),
+                                                                      .page_bytes = page_bytes_for(options.link_mtu()),
                                                                       .queues = options.pairs,
                                                                       .held_limit = NicMemory::most_lent_pages});
 }
@@ -55,10 +56,18 @@ driver::MacAddress fallback_mac(const Options& options) {
 }
 
 driver::FilterRequest filter_request(const Options& options, const LearnedGroups& learned) {
-    return {.vlans = options.vlans,
-            .promiscuous = options.promiscuous,
-            .all_multicast = options.multicast != "list",
-            .groups = options.multicast == "auto" ? learned.list() : options.multicast_groups};
+    driver::FilterRequest request{.vlans = options.vlans,
+                                  .promiscuous = options.promiscuous,
+                                  .all_multicast = options.multicast != "list",
+                                  .groups = options.multicast == "auto" ? learned.list() : options.multicast_groups};
+    if (!options.tunnel) return request;
+    if (options.tunnel->vlan) request.vlans.push_back(*options.tunnel->vlan);
+    if (options.tunnel->ends) {
+        // The guest's groups are inside. Outside there are only those who ask for our address.
+        if (options.multicast == "auto") request.all_multicast = false;
+        if (options.tunnel->ends->local.v6) request.groups.push_back(solicited_node_group(options.tunnel->ends->local));
+    }
+    return request;
 }
 
 }  // namespace
@@ -74,8 +83,8 @@ NicMemory::NicMemory(const Options& options, const std::vector<driver::IovaRange
       rings(mem::make_shared_memory("descriptor rings", bytes.rings, options.backing)),
       rings_iova(take_iova(iova_space, rings.mapping.size(), "descriptor rings")),
       packet_pool(region ? region->pages() : packets.mapping.bytes().first(bytes.packets), packets_iova,
-                  page_bytes_for(options.mtu)),
-      bounce_pool(bounce.mapping.bytes().first(bytes.bounce), bounce_iova, page_bytes_for(options.mtu)) {
+                  page_bytes_for(options.link_mtu())),
+      bounce_pool(bounce.mapping.bytes().first(bytes.bounce), bounce_iova, page_bytes_for(options.link_mtu())) {
     if (region) {
         packet_pool.leave_with_guest([this](mem::PageId page) { return region->ledger().is_lent(page); });
         lending.emplace(packet_pool, region->ledger(), region->info(), region->headers(), mem::InfoPage::offers_pages,
@@ -138,7 +147,7 @@ void Nic::reset() {
                                 "--queues " + std::to_string(options_.pairs) + ": the PF gives this VF " +
                                     std::to_string(identity.rx_queues) + " receive and " +
                                     std::to_string(identity.tx_queues) + " transmit queues");
-    frame_limit_granted_ = vf_.set_longest_frame(options_.mtu + 18u);
+    frame_limit_granted_ = vf_.set_longest_frame(options_.link_mtu() + 18u);
     filters_ = vf_.set_filters(filter_request(options_, learned_groups_));
     statistics_.begin(device_);
     reset_failed_ = false;
@@ -155,7 +164,8 @@ void Nic::say_what_was_refused() const {
         spdlog::warn("VF: the PF agrees to another mailbox version than was asked; {} is used",
                      text_of(identity().api));
     if (!frame_limit_granted_)
-        spdlog::warn("VF: the PF refuses frames of {} bytes: raise the PF's MTU, or lower --mtu", options_.mtu + 18);
+        spdlog::warn("VF: the PF refuses frames of {} bytes: raise the PF's MTU, or lower --mtu",
+                     options_.link_mtu() + 18);
     if (!filters_.vlans_refused.empty())
         spdlog::warn("VF: the PF refuses VLANs {}", fmt::join(filters_.vlans_refused, ","));
     if (options_.promiscuous && filters_.mode != driver::ReceiveMode::promiscuous)
@@ -182,6 +192,7 @@ std::span<Descriptor> Nic::slots(const driver::RingPlace& place) const {
 
 void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
     const unsigned queues = static_cast<unsigned>(pairs.size());
+    const std::uint16_t vlan = options_.tunnel ? options_.tunnel->vlan.value_or(0) : 0;
     device_.set_interrupts(std::array{queue_event_.get(), mailbox_event_.get()});
     driver::route_interrupts(device_, queues);
     driver::arm_mailbox_interrupt(device_);
@@ -192,12 +203,12 @@ void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
     for (unsigned queue = 0; queue < queues; ++queue) {
         driver::start_transmit_queue(device_, clock_, queue, tx_place(queue));
         queues_[queue].tx = std::make_unique<driver::TxRing>(slots<driver::TxDescriptor>(tx_place(queue)),
-                                                             device_.doorbell(driver::VFTDT::at(queue)));
+                                                             device_.doorbell(driver::VFTDT::at(queue)), vlan);
         pairs[queue]->transmit.attach(*queues_[queue].tx);
     }
     const std::uint32_t buffer_kib = driver::packet_buffer_kib(memory_.packet_pool.page_bytes());
     for (unsigned queue = 0; queue < queues; ++queue)
-        driver::start_receive_queue(device_, clock_, queue, rx_place(queue), buffer_kib);
+        driver::start_receive_queue(device_, clock_, queue, rx_place(queue), buffer_kib, vlan != 0);
     for (unsigned queue = 0; queue < queues; ++queue) {
         queues_[queue].rx =
             std::make_unique<driver::RxRing>(slots<driver::RxDescriptor>(rx_place(queue)),

@@ -8,6 +8,7 @@
 #include <map>
 #include <span>
 #include <sstream>
+#include <stdexcept>
 #include <string_view>
 #include <unistd.h>
 
@@ -115,7 +116,7 @@ std::string run_root() {
 std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     Options options;
     std::string multicast = "auto", idle = "50", guest_dma = "off", memory = "auto", seccomp = "kill",
-                run_directory_root = run_root();
+                run_directory_root = run_root(), tunnel;
     std::vector<unsigned> vlans;
 
     CLI::App app("vitrine gives one virtual machine one VF of an Intel 82599, X540 or X550, in user space.");
@@ -173,7 +174,13 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     inherit->excludes(connect);
     run->add_option("--queues", options.pairs, "Queue pairs that the guest is offered")
         ->check(CLI::Range(1u, 4u) & CLI::IsMember({1u, 2u, 4u}));
-    run->add_option("--mtu", options.mtu, "MTU that the guest is offered")->check(CLI::Range(68, 9000));
+    const CLI::Option* const mtu =
+        run->add_option("--mtu", options.mtu,
+                        "MTU that the guest is offered (default: 1500 less what --tunnel puts in front)")
+            ->check(CLI::Range(68, 9000));
+    run->add_option("--tunnel", tunnel,
+                    "End a tunnel for the guest, which sees what is inside: vxlan:vni=N,local=IP,remote=IP with "
+                    "[port=4789] [remote-mac=MAC | gateway=IP] [vlan=N], geneve: likewise (port 6081), or vlan:id=N");
     run->add_option("--rx", options.rx_mode,
                     "Receive path: auto, copy into the guest's buffers, or pages: lent to a guest that asks for them, "
                     "copy to others")
@@ -210,6 +217,16 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
         options.run_directory = run_directory_root + "/" + options.name;
         for (const unsigned vlan : vlans) options.vlans.push_back(static_cast<std::uint16_t>(vlan));
         options.guest_dma = guest_dma == "on";
+        if (!tunnel.empty()) {
+            try {
+                options.tunnel = parse_tunnel(tunnel);
+            } catch (const std::invalid_argument& error) {
+                throw CLI::ValidationError("--tunnel", error.what());
+            }
+            if (mtu->count() == 0) options.mtu = static_cast<std::uint16_t>(1500 - options.tunnel->overhead_bytes());
+            if (options.tunnel->vlan && !options.vlans.empty())
+                throw CLI::ValidationError("--vlan", "the tunnel's VLAN is the only one: leave --vlan out");
+        }
         options.seccomp =
             static_cast<SeccompMode>(std::ranges::find(seccomp_mode_names, seccomp) - seccomp_mode_names.begin());
         options.backing = memory == "auto"   ? mem::Backing::huge_or_small

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/vitrine/seccomp.hpp"
+#include "apps/vitrine/tunnel_options.hpp"
 #include "mem/shared_memory.hpp"
 
 namespace vitrine::apps {
@@ -29,9 +30,10 @@ struct Options {
     std::string vf;             ///< as driver::parse_vf_place() reads it
     FrontEnd front_end;
     unsigned pairs = 1;
-    std::uint16_t mtu = 1500;
+    std::uint16_t mtu = 1500;  ///< the guest's
     std::string rx_mode = "auto";
     bool guest_dma = false;
+    std::optional<TunnelOptions> tunnel;
     std::vector<std::uint16_t> vlans;
     std::string multicast = "auto";                             ///< auto, all or list
     std::vector<std::array<std::uint8_t, 6>> multicast_groups;  ///< of `list`
@@ -51,6 +53,8 @@ struct Options {
     bool needs_as_json = false;
     std::uint32_t guest_memory_mib = 0;
 
+    /// The wire's MTU: with a tunnel its headers come on top of the guest's packets.
+    std::uint16_t link_mtu() const { return static_cast<std::uint16_t>(mtu + (tunnel ? tunnel->overhead_bytes() : 0)); }
     bool is_vfio_user() const { return vf.starts_with("vfio-user:"); }
 };
 

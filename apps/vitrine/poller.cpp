@@ -23,8 +23,8 @@ void count(std::atomic<std::uint64_t>& counter) noexcept {
 
 }  // namespace
 
-Poller::Poller(virtio::Device& device, std::vector<std::unique_ptr<Pair>>& pairs, IdlePolicy idle)
-    : device_(device), pairs_(pairs), idle_policy_(idle) {}
+Poller::Poller(virtio::Device& device, std::vector<std::unique_ptr<Pair>>& pairs, IdlePolicy idle, Tunnel* tunnel)
+    : device_(device), pairs_(pairs), idle_policy_(idle), tunnel_(tunnel) {}
 
 Poller::~Poller() {
     if (!thread_.joinable()) return;
@@ -69,6 +69,7 @@ void Poller::run() noexcept {
 
 std::size_t Poller::poll() noexcept {
     std::size_t work = 0;
+    if (tunnel_ != nullptr && vf_interrupt_) tunnel_->tick(Clock::now());  // no system call: the clock is mapped
     for (const auto& pair : pairs_) work += pair->receive.poll() + pair->transmit.poll();
     return work;
 }

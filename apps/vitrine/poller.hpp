@@ -24,9 +24,10 @@ struct Pair {
     ReceivePath receive;
     TransmitPath transmit;
 
-    Pair(mem::PagePool& packets, mem::PagePool& bounce, virtio::Device& device, unsigned number, bool guest_dma)
-        : receive(packets, device, number, receive_counters),
-          transmit(bounce, device, number, guest_dma, transmit_counters) {}
+    Pair(mem::PagePool& packets, mem::PagePool& bounce, virtio::Device& device, unsigned number, bool guest_dma,
+         Tunnel* tunnel = nullptr)
+        : receive(packets, device, number, receive_counters, tunnel),
+          transmit(bounce, device, number, guest_dma, transmit_counters, tunnel) {}
     Pair(const Pair&) = delete;
     Pair& operator=(const Pair&) = delete;
 };
@@ -41,7 +42,8 @@ struct IdlePolicy {
 /// doorbells, the posted tail writes.
 class Poller {
 public:
-    Poller(virtio::Device& device, std::vector<std::unique_ptr<Pair>>& pairs, IdlePolicy idle);
+    Poller(virtio::Device& device, std::vector<std::unique_ptr<Pair>>& pairs, IdlePolicy idle,
+           Tunnel* tunnel = nullptr);
     ~Poller();
     Poller(const Poller&) = delete;
     Poller& operator=(const Poller&) = delete;
@@ -74,6 +76,7 @@ private:
     virtio::Device& device_;
     std::vector<std::unique_ptr<Pair>>& pairs_;
     IdlePolicy idle_policy_;
+    Tunnel* tunnel_;
     mem::Handover handover_;
     std::optional<VfInterrupt> vf_interrupt_;
     std::atomic<bool> stop_ = false;

@@ -49,8 +49,19 @@ bool ReceivePath::hand_over(virtio::ReceiveRing* guest, std::span<const driver::
         error |= packet.error;
         length_bytes += packet.length_bytes;
     }
+    offset_ = 0;
+    length_bytes_ = length_bytes;
+    std::uint64_t ReceivePathCounters::* consumed = nullptr;
+    if (tunnel_ != nullptr && !error) {
+        const Tunnel::Arrival arrival = tunnel_->arrive(pool_, frame, length_bytes);
+        consumed = arrival.consumed;
+        offset_ = arrival.offset;
+        length_bytes_ = arrival.length_bytes;
+    }
     if (error) {
         drop(frame, counters_.drop_nic_error);
+    } else if (consumed != nullptr) {
+        drop(frame, counters_.*consumed);
     } else if (guest == nullptr) {
         drop(frame, counters_.drop_no_guest);
     } else {
@@ -77,9 +88,23 @@ bool ReceivePath::hand_over(virtio::ReceiveRing* guest, std::span<const driver::
     return true;
 }
 
+/// Calls `piece` with packet, offset and length for each packet that holds bytes of the guest's. Returns how many.
+template <class Piece>
+std::size_t ReceivePath::for_each_piece(std::span<const driver::Packet> frame, Piece piece) const noexcept {
+    std::size_t offset = offset_, left = length_bytes_, count = 0;
+    for (; count < frame.size() && left != 0; ++count, offset = 0) {
+        const std::size_t bytes = std::min(frame[count].length_bytes - offset, left);
+        piece(count, offset, bytes);
+        left -= bytes;
+    }
+    return count;
+}
+
 virtio::Delivery ReceivePath::copy(virtio::ReceiveRing& guest, std::span<const driver::Packet> frame) noexcept {
-    for (std::size_t i = 0; i < frame.size(); ++i) pieces_[i] = pool_.bytes(frame[i].page).first(frame[i].length_bytes);
-    const virtio::Delivery outcome = guest.deliver(std::span(pieces_).first(frame.size()), {});
+    const std::size_t count = for_each_piece(frame, [&](std::size_t i, std::size_t offset, std::size_t bytes) {
+        pieces_[i] = pool_.bytes(frame[i].page).subspan(offset, bytes);
+    });
+    const virtio::Delivery outcome = guest.deliver(std::span(pieces_).first(count), {});
     if (outcome == virtio::Delivery::delivered) {
         ++counters_.copied;
         finish(frame);
@@ -87,12 +112,16 @@ virtio::Delivery ReceivePath::copy(virtio::ReceiveRing& guest, std::span<const d
     return outcome;
 }
 
-/// The pages themselves: they come back by the ring, not by finish().
+/// The pages themselves: they come back by the ring, not by finish(). Those behind the end of an inner frame stay.
 virtio::Delivery ReceivePath::lend(virtio::PagesQueue& pages, std::span<const driver::Packet> frame) noexcept {
-    for (std::size_t i = 0; i < frame.size(); ++i)
-        lent_[i] = {.page = frame[i].page, .offset = 0, .length_bytes = frame[i].length_bytes};
-    const virtio::Delivery outcome = pages.deliver(std::span(lent_).first(frame.size()), {});
+    const std::size_t count = for_each_piece(frame, [&](std::size_t i, std::size_t offset, std::size_t bytes) {
+        lent_[i] = {.page = frame[i].page,
+                    .offset = static_cast<std::uint32_t>(offset),
+                    .length_bytes = static_cast<std::uint32_t>(bytes)};
+    });
+    const virtio::Delivery outcome = pages.deliver(std::span(lent_).first(count), {});
     if (outcome == virtio::Delivery::delivered) {
+        for (const driver::Packet& packet : frame.subspan(count)) pool_.give(packet.page);
         ++counters_.lent;
         ++counters_.frames_from_nic;
     }

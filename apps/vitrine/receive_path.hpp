@@ -5,6 +5,7 @@
 #include <span>
 
 #include "apps/vitrine/counters.hpp"
+#include "apps/vitrine/tunnel.hpp"
 #include "driver/rx_ring.hpp"
 #include "mem/page_pool.hpp"
 #include "virtio/device.hpp"
@@ -17,8 +18,10 @@ namespace vitrine::apps {
 /// then are they dropped. Poll thread; attach() and detach() while it stands still.
 class ReceivePath {
 public:
-    ReceivePath(mem::PagePool& pool, virtio::Device& device, unsigned pair, ReceivePathCounters& counters)
-        : pool_(pool), device_(device), pair_(pair), counters_(counters) {}
+    /// With a `tunnel` the guest gets what is inside: the same pages, with a larger offset.
+    ReceivePath(mem::PagePool& pool, virtio::Device& device, unsigned pair, ReceivePathCounters& counters,
+                Tunnel* tunnel = nullptr)
+        : pool_(pool), device_(device), pair_(pair), counters_(counters), tunnel_(tunnel) {}
 
     void attach(driver::RxRing& nic, std::size_t slots) {
         nic_ = &nic;
@@ -47,6 +50,8 @@ private:
     bool hand_over(virtio::ReceiveRing* guest, std::span<const driver::Packet> frame) noexcept;
     virtio::Delivery copy(virtio::ReceiveRing& guest, std::span<const driver::Packet> frame) noexcept;
     virtio::Delivery lend(virtio::PagesQueue& pages, std::span<const driver::Packet> frame) noexcept;
+    template <class Piece>
+    std::size_t for_each_piece(std::span<const driver::Packet> frame, Piece piece) const noexcept;
     void drop(std::span<const driver::Packet> frame, std::uint64_t& reason) noexcept;
     void finish(std::span<const driver::Packet> frame) noexcept;
     void skip_endless() noexcept;
@@ -55,6 +60,7 @@ private:
     virtio::Device& device_;
     unsigned pair_;
     ReceivePathCounters& counters_;
+    Tunnel* tunnel_;
     driver::RxRing* nic_ = nullptr;
     std::size_t half_full_ = 0;
     std::array<driver::Packet, burst> packets_;
@@ -62,6 +68,7 @@ private:
     // Of one frame; here, not zeroed for each.
     std::array<std::span<const std::byte>, most_packets_of_frame> pieces_;
     std::array<virtio::PagesQueue::Piece, most_packets_of_frame> lent_;
+    std::size_t offset_ = 0, length_bytes_ = 0;  ///< of what is the guest's
     virtio::PagesQueue* pages_ = nullptr;  ///< of the guest's ring in this turn, if it is one that pages are lent to
     bool skipping_ = false;                ///< inside a frame without end: drop until its end of packet
 };

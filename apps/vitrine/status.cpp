@@ -132,6 +132,21 @@ json Daemon::vf_status() {
     return vf;
 }
 
+json Daemon::tunnel_status() const {
+    const TunnelOptions& options = tunnel_->options();
+    json tunnel = json::object();
+    if (options.vlan) tunnel["vlan"] = *options.vlan;
+    if (!options.ends) return tunnel;
+    const auto next_hop = tunnel_->next_hop();
+    tunnel["kind"] = options.ends->encapsulation == Encapsulation::vxlan ? "vxlan" : "geneve";
+    tunnel["vni"] = options.ends->vni;
+    tunnel["port"] = options.ends->port;
+    tunnel["local"] = text_of(options.ends->local);
+    tunnel["remote"] = text_of(options.ends->remote);
+    tunnel["next_hop_mac"] = next_hop ? json(fmt::format("{:02x}", fmt::join(*next_hop, ":"))) : json(nullptr);
+    return tunnel;
+}
+
 /// One line: "vm1: front-end connected, 2 rings, link 10G".
 std::string Daemon::summary() {
     std::string line = options_.name + ": ";
@@ -159,6 +174,7 @@ json Daemon::status() {
     const mem::Handover::Hold hold = poller_.hold();
     const Poller::Turns turns = poller_.turns();
     json result{{"vitrine", VITRINE_VERSION}, {"name", options_.name}, {"vf", vf_status()}};
+    if (tunnel_) result["tunnel"] = tunnel_status();
     result["summary"] = summary();
     result["sandbox"] = sandbox_.status();
     result["front_end"] = {{"connected", session_ != nullptr},

@@ -15,13 +15,25 @@ bool is_multicast(const std::byte& first_byte) noexcept {
            std::byte{0};
 }
 
+/// Copied once into `to`, as the guest may change them at any time.
+std::span<const std::byte> first_bytes(const virtio::TransmitQueue::Frame& frame, std::span<std::byte> to) noexcept {
+    std::size_t filled = 0;
+    for (const virtio::TransmitQueue::Piece& piece : frame.pieces) {
+        const std::size_t bytes = std::min<std::size_t>(piece.length_bytes, to.size() - filled);
+        std::memcpy(&to[filled], piece.host, bytes);
+        filled += bytes;
+        if (filled == to.size()) break;
+    }
+    return to.first(filled);
+}
+
 }  // namespace
 
 std::size_t TransmitPath::poll() noexcept {
-    std::size_t work = nic_ != nullptr ? reclaim() : 0;
+    std::size_t work = nic_ != nullptr ? reclaim() + send_own() : 0;
     virtio::TransmitQueue* guest = device_.transmit(pair_);
     if (guest == nullptr) return work;
-    work += nic_ != nullptr ? send_burst(*guest) : discard_burst(*guest);
+    work += nic_ != nullptr ? send_burst(*guest) : discard_burst(*guest, counters_.drop_link_down);
     // Refused frames are work too: they go back to the guest even if no good one follows, and more may wait.
     if (guest->publish()) ++work;
     return work;
@@ -30,6 +42,17 @@ std::size_t TransmitPath::poll() noexcept {
 std::size_t TransmitPath::send_burst(virtio::TransmitQueue& guest) noexcept {
     // A frame takes up to its fragments and a context; a bounce page must be there in case it is copied.
     constexpr std::size_t room_for_any = driver::most_tx_fragments + 1;
+    header_bytes_ = tunnel_ != nullptr ? tunnel_->outer_bytes() : 0;
+    if (header_bytes_ != 0) {
+        const std::optional<MacAddress> next_hop = tunnel_->next_hop();
+        if (!next_hop) {
+            nic_->flush();
+            // Chains complete in order: what the NIC has comes first.
+            const bool wait = tunnel_->next_hop_is_near() || guest.in_flight() != 0;
+            return wait ? 0 : discard_burst(guest, counters_.drop_unresolved);
+        }
+        next_hop_ = *next_hop;
+    }
     std::size_t count = 0;
     for (; count < burst && nic_->room() >= room_for_any && bounce_.available() > 0; ++count) {
         const auto frame = guest.next();
@@ -43,15 +66,54 @@ std::size_t TransmitPath::send_burst(virtio::TransmitQueue& guest) noexcept {
     return count;
 }
 
-bool TransmitPath::send_in_place(const virtio::TransmitQueue::Frame& frame) noexcept {
-    if (is_multicast(*frame.pieces.front().host)) return false;
-    if (frame.length_bytes < least_zero_copy_bytes || frame.pieces.size() > driver::most_tx_fragments) return false;
-    std::array<driver::Fragment, driver::most_tx_fragments> fragments;
-    for (std::size_t i = 0; i < frame.pieces.size(); ++i) {
-        if (frame.pieces[i].iova.raw == 0) return false;
-        fragments[i] = {frame.pieces[i].iova, frame.pieces[i].length_bytes};
+/// Frames of ours, from the tunnel's small host.
+std::size_t TransmitPath::send_own() noexcept {
+    constexpr std::size_t fragment_and_context = 2;
+    std::size_t count = 0;
+    for (; tunnel_ != nullptr && nic_->room() >= fragment_and_context && bounce_.available() > 0; ++count) {
+        const NeighbourFrame* const frame = tunnel_->outgoing();
+        if (frame == nullptr) break;
+        const mem::PageId page = bounce_.take(mem::Holder::nic);
+        std::memcpy(bounce_.bytes(page).data(), frame->bytes.data(), frame->length_bytes);
+        const driver::Fragment fragment{bounce_.iova(page), static_cast<std::uint32_t>(frame->length_bytes)};
+        [[maybe_unused]] const driver::Sent sent = nic_->send({&fragment, 1}, mem::index_of(page) | own_frame);
+        assert(sent == driver::Sent::queued);
+        tunnel_->sent();
+        ++pages_in_nic_;
+        ++counters_.own_frames;
     }
-    if (nic_->send(std::span(fragments).first(frame.pieces.size()), no_page) != driver::Sent::queued) return false;
+    if (count != 0) nic_->flush();
+    return count;
+}
+
+bool TransmitPath::must_be_copied(const virtio::TransmitQueue::Frame& frame) const noexcept {
+    // What goes into a tunnel joins no group outside it.
+    if (header_bytes_ == 0 && is_multicast(*frame.pieces.front().host)) return true;
+    const std::size_t fragments = frame.pieces.size() + (header_bytes_ != 0 ? 1 : 0);
+    return frame.length_bytes < least_zero_copy_bytes || fragments > driver::most_tx_fragments ||
+           std::ranges::any_of(frame.pieces, [](const auto& piece) { return piece.iova.raw == 0; });
+}
+
+bool TransmitPath::send_in_place(const virtio::TransmitQueue::Frame& frame) noexcept {
+    if (must_be_copied(frame)) return false;
+    std::array<driver::Fragment, driver::most_tx_fragments> fragments;
+    std::size_t count = 0;
+    std::uint64_t cookie = no_page;
+    if (header_bytes_ != 0) {
+        std::array<std::byte, flow_header_bytes> inner_headers;
+        const mem::PageId page = bounce_.take(mem::Holder::nic);
+        tunnel_->write_outer(bounce_.bytes(page).data(), next_hop_, first_bytes(frame, inner_headers),
+                             frame.length_bytes);
+        fragments[count++] = {bounce_.iova(page), static_cast<std::uint32_t>(header_bytes_)};
+        cookie = mem::index_of(page);
+    }
+    for (const virtio::TransmitQueue::Piece& piece : frame.pieces)
+        fragments[count++] = {piece.iova, piece.length_bytes};
+    if (nic_->send(std::span(fragments).first(count), cookie) != driver::Sent::queued) {
+        if (cookie != no_page) bounce_.give(mem::PageId{static_cast<std::uint32_t>(cookie)});
+        return false;
+    }
+    pages_in_nic_ += cookie != no_page;
     ++counters_.zero_copy;
     return true;
 }
@@ -59,13 +121,18 @@ bool TransmitPath::send_in_place(const virtio::TransmitQueue::Frame& frame) noex
 void TransmitPath::send_copy(const virtio::TransmitQueue::Frame& frame) noexcept {
     const mem::PageId page = bounce_.take(mem::Holder::nic);
     const std::span<std::byte> bytes = bounce_.bytes(page);
-    assert(frame.length_bytes <= bytes.size());  // the device refuses frames beyond its MTU
-    std::size_t length_bytes = 0;
+    assert(header_bytes_ + frame.length_bytes <= bytes.size());  // the device refuses frames beyond its MTU
+    std::size_t length_bytes = header_bytes_;
     for (const virtio::TransmitQueue::Piece& piece : frame.pieces) {
         std::memcpy(bytes.data() + length_bytes, piece.host, piece.length_bytes);
         length_bytes += piece.length_bytes;
     }
-    if (is_multicast(bytes.front())) hear_groups(bytes.first(length_bytes));
+    const std::span<const std::byte> inner = bytes.subspan(header_bytes_, frame.length_bytes);
+    if (header_bytes_ != 0)
+        tunnel_->write_outer(bytes.data(), next_hop_, inner.first(std::min(inner.size(), flow_header_bytes)),
+                             inner.size());
+    else if (is_multicast(inner.front()))
+        hear_groups(inner);
     if (length_bytes < driver::least_tx_frame_bytes) {  // the NIC pads from there on
         std::memset(bytes.data() + length_bytes, 0, driver::least_tx_frame_bytes - length_bytes);
         length_bytes = driver::least_tx_frame_bytes;
@@ -82,11 +149,11 @@ void TransmitPath::hear_groups(std::span<const std::byte> frame) noexcept {
     joined_groups_.push(std::span(groups).first(joined_groups(frame, groups)));
 }
 
-std::size_t TransmitPath::discard_burst(virtio::TransmitQueue& guest) noexcept {
+std::size_t TransmitPath::discard_burst(virtio::TransmitQueue& guest, std::uint64_t& reason) noexcept {
     std::size_t count = 0;
     for (; count < burst && guest.next(); ++count) {
         guest.complete_oldest(1);
-        ++counters_.drop_link_down;
+        ++reason;
     }
     return count;
 }
@@ -94,8 +161,9 @@ std::size_t TransmitPath::discard_burst(virtio::TransmitQueue& guest) noexcept {
 std::size_t TransmitPath::reclaim() noexcept {
     std::array<std::uint64_t, 2 * burst> cookies;
     const std::size_t count = nic_->reclaim(cookies);
-    for (const std::uint64_t cookie : std::span(cookies).first(count)) release(cookie);
-    complete(count);
+    std::size_t of_guest = 0;
+    for (const std::uint64_t cookie : std::span(cookies).first(count)) of_guest += release(cookie);
+    complete(of_guest);
     return count;
 }
 
@@ -105,10 +173,12 @@ void TransmitPath::complete(std::size_t frames) noexcept {
     if (guest_dma_ && guest != nullptr) guest->complete_oldest(std::min(frames, guest->in_flight()));
 }
 
-void TransmitPath::release(std::uint64_t cookie) noexcept {
-    if (cookie == no_page) return;
+/// True if the frame was the guest's.
+bool TransmitPath::release(std::uint64_t cookie) noexcept {
+    if (cookie == no_page) return true;
     bounce_.give(mem::PageId{static_cast<std::uint32_t>(cookie)});
     --pages_in_nic_;
+    return (cookie & own_frame) == 0;
 }
 
 void TransmitPath::detach() noexcept {
@@ -134,10 +204,7 @@ void TransmitPath::roll_back() noexcept {
 
 std::size_t TransmitPath::reset_ring() noexcept {
     std::size_t held = 0;
-    nic_->reset([&](std::uint64_t cookie) {
-        release(cookie);
-        ++held;
-    });
+    nic_->reset([&](std::uint64_t cookie) { held += release(cookie); });
     return held;
 }
 

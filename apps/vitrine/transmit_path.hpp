@@ -5,6 +5,7 @@
 
 #include "apps/frame/joined_groups.hpp"
 #include "apps/vitrine/counters.hpp"
+#include "apps/vitrine/tunnel.hpp"
 #include "driver/tx_ring.hpp"
 #include "mem/handover.hpp"
 #include "mem/page_pool.hpp"
@@ -20,9 +21,11 @@ namespace vitrine::apps {
 /// Poll thread; attach(), detach() and roll_back() while it stands still.
 class TransmitPath {
 public:
+    /// With a `tunnel` its headers stand in front of each frame: in the bounce page that the frame is copied into, or
+    /// in one of their own, as one descriptor more.
     TransmitPath(mem::PagePool& bounce, virtio::Device& device, unsigned pair, bool guest_dma,
-                 TransmitPathCounters& counters)
-        : bounce_(bounce), device_(device), pair_(pair), guest_dma_(guest_dma), counters_(counters) {}
+                 TransmitPathCounters& counters, Tunnel* tunnel = nullptr)
+        : bounce_(bounce), device_(device), pair_(pair), guest_dma_(guest_dma), counters_(counters), tunnel_(tunnel) {}
 
     void attach(driver::TxRing& nic) { nic_ = &nic; }
     /// The VF goes, its queue is disabled: what it still held is completed as dropped.
@@ -48,15 +51,19 @@ public:
 private:
     static constexpr std::size_t burst = 32;
     static constexpr std::uint32_t least_zero_copy_bytes = 256;  ///< below, a copy is cheaper than descriptors
-    static constexpr std::uint64_t no_page = ~std::uint64_t{0};  ///< cookie of a frame in guest memory
+    // Cookies: the bounce page of a frame, or that it has none; and whether it is one of ours, not of the guest.
+    static constexpr std::uint64_t no_page = ~std::uint64_t{0};
+    static constexpr std::uint64_t own_frame = std::uint64_t{1} << 32;
 
     std::size_t send_burst(virtio::TransmitQueue& guest) noexcept;
-    std::size_t discard_burst(virtio::TransmitQueue& guest) noexcept;
+    std::size_t send_own() noexcept;
+    std::size_t discard_burst(virtio::TransmitQueue& guest, std::uint64_t& reason) noexcept;
+    bool must_be_copied(const virtio::TransmitQueue::Frame& frame) const noexcept;
     bool send_in_place(const virtio::TransmitQueue::Frame& frame) noexcept;
     void send_copy(const virtio::TransmitQueue::Frame& frame) noexcept;
     void hear_groups(std::span<const std::byte> frame) noexcept;
     void complete(std::size_t frames) noexcept;
-    void release(std::uint64_t cookie) noexcept;
+    bool release(std::uint64_t cookie) noexcept;
     std::size_t reset_ring() noexcept;
 
     mem::PagePool& bounce_;
@@ -64,6 +71,9 @@ private:
     unsigned pair_;
     bool guest_dma_;
     TransmitPathCounters& counters_;
+    Tunnel* tunnel_;
+    MacAddress next_hop_{};         ///< of this burst
+    std::size_t header_bytes_ = 0;  ///< in front of each frame of this burst
     driver::TxRing* nic_ = nullptr;
     std::size_t pages_in_nic_ = 0;
     mem::Channel<GroupAddress, 64> joined_groups_;  // a full one loses reports, which hosts repeat

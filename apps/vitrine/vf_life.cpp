@@ -87,7 +87,7 @@ void Daemon::check_health() {
 }
 
 void Daemon::learn_groups() {
-    if (options_.multicast != "auto") return;
+    if (options_.multicast != "auto" || (options_.tunnel && options_.tunnel->ends)) return;
     GroupAddress group;
     for (const auto& pair : pairs_)
         for (unsigned heard = 0; heard < most_groups_a_tick && pair->transmit.pop_joined_group(group); ++heard)
@@ -137,6 +137,7 @@ void Daemon::apply_link() {
     spdlog::info("VF: link {}", up ? std::to_string(nic_->link().speed_mbps) + " Mbit/s" : "down");
     if (!up) ++vf_events_.link_downs;
     const mem::Handover::Hold hold = poller_.hold();
+    if (up && tunnel_) tunnel_->start(nic_->identity().mac);
     try {
         if (up)
             nic_->start(pairs_, poller_);

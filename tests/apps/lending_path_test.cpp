@@ -2,51 +2,16 @@
 
 #include <doctest/doctest.h>
 
-#include "mem/page_ledger.hpp"
-#include "tests/apps/path_bench.hpp"
-#include "tests/support/vrx_driver.hpp"
-#include "virtio/page_lending.hpp"
+#include "tests/apps/lending_bench.hpp"
 
 using namespace vitrine;
+using test::held_limit;
+using test::LendingBench;
 using virtio::vrx::Answer;
 using virtio::vrx::Marker;
 using virtio::vrx::Mode;
 
 namespace {
-
-constexpr std::uint32_t pages = 256;
-constexpr std::uint32_t held_limit = 40;
-
-struct LendingBench : test::PathBench {
-    std::vector<std::byte> ledger_bytes = std::vector<std::byte>(mem::PageLedger::bytes_for(pages, 1));
-    mem::PageLedger ledger = mem::PageLedger::make(ledger_bytes, {.device = 0,
-                                                                  .inode = 0,
-                                                                  .instance = {1, 2, 3, 4},
-                                                                  .page_bytes = page_bytes,
-                                                                  .page_count = pages,
-                                                                  .queues = 1});
-    mem::InfoPage info{};
-    std::vector<std::byte> headers = std::vector<std::byte>(pages * mem::header_slot_bytes);
-    virtio::PageLending lending{packets, ledger, info, headers, mem::InfoPage::offers_pages, held_limit};
-    test::VrxDriver driver{ram, receive_ring_at, ring_entries, false, pages};
-
-    explicit LendingBench(bool allowed = true, Mode mode = Mode::pages) {
-        if (allowed) device.set_lending(&lending);
-        driver.start(Marker::of(mode, 0x0403'0201));
-        driver.give_credits(ring_entries);
-        connect_guest();
-    }
-    std::span<const std::byte> bytes(const virtio::vrx::UsedPage& word) const {
-        return packets.bytes(mem::PageId{word.page()}).subspan(word.offset(), word.length_bytes());
-    }
-    void check_conserved() const {
-        CHECK(received.frames_from_nic == device.receive_counters(0).frames + received.drop_held +
-                                              received.drop_no_buffer + received.drop_ring_broken);
-        check_pages_conserved();
-        CHECK(packets.audit().held[3] == ledger.lent_to(0));
-        CHECK(driver.breach == "");
-    }
-};
 
 bool all(std::span<const std::byte> bytes, std::byte value) {
     return std::ranges::all_of(bytes, [value](std::byte one) { return one == value; });

@@ -156,3 +156,28 @@ TEST_CASE("group addresses of --multicast are read, and auto and all are no list
     CHECK(list.options->multicast_groups[0] == std::array<std::uint8_t, 6>{1, 0, 0x5e, 0, 0, 0xfb});
     CHECK(parse({"run", "--vf", "vfio-user:/x", "--multicast", "all"}).options->multicast_groups.empty());
 }
+
+TEST_CASE("with --tunnel the guest's MTU makes room for the headers on a wire of 1500, unless it is given") {
+    const std::string tunnel = "vxlan:vni=1,local=10.0.0.1,remote=10.0.0.2";
+    const Parsed plain = parse({"run", "--vf", "vfio-user:/x", "--tunnel", tunnel});
+    REQUIRE(plain.options);
+    CHECK(plain.options->mtu == 1450);
+    CHECK(plain.options->link_mtu() == 1500);
+    const Parsed jumbo = parse({"run", "--vf", "vfio-user:/x", "--tunnel", tunnel, "--mtu", "9000"});
+    REQUIRE(jumbo.options);
+    CHECK(jumbo.options->mtu == 9000);
+    CHECK(jumbo.options->link_mtu() == 9050);
+    const Parsed vlan = parse({"run", "--vf", "vfio-user:/x", "--tunnel", "vlan:id=7"});
+    REQUIRE(vlan.options);
+    CHECK(vlan.options->link_mtu() == 1500);
+    const TomlText file("vf = 'vfio-user:/x'\ntunnel = '" + tunnel + "'\nmtu = 1400\n");
+    const Parsed toml = parse({"run", "--config", file.path});
+    REQUIRE(toml.options);
+    CHECK(toml.options->tunnel->ends->vni == 1);
+    CHECK(toml.options->link_mtu() == 1450);
+}
+
+TEST_CASE("a --tunnel that cannot be meant is a usage error, and its VLAN leaves no room for others") {
+    CHECK(parse({"run", "--vf", "vfio-user:/x", "--tunnel", "vxlan:vni=1"}).exit_code == 2);
+    CHECK(parse({"run", "--vf", "vfio-user:/x", "--tunnel", "vlan:id=7", "--vlan", "8"}).exit_code == 2);
+}

@@ -46,10 +46,11 @@ struct PathBench {
 
     apps::ReceivePathCounters received;
     apps::TransmitPathCounters sent;
-    apps::ReceivePath receive{packets, device, 0, received};
+    apps::ReceivePath receive;
     apps::TransmitPath transmit;
 
-    explicit PathBench(bool guest_dma = false) : transmit(bounce, device, 0, guest_dma, sent) {
+    explicit PathBench(bool guest_dma = false, apps::Tunnel* tunnel = nullptr)
+        : receive(packets, device, 0, received, tunnel), transmit(bounce, device, 0, guest_dma, sent, tunnel) {
         rx.fill();
         receive.attach(rx, slots);
         transmit.attach(tx);
@@ -95,6 +96,18 @@ struct PathBench {
                         .with(driver::RxDone::length_bytes, length_bytes)
                         .raw;
         rx_head = (rx_head + 1) % slots;
+    }
+    /// A whole frame, over as many slots as it takes; `last` says what stands in the last one's descriptor beside it.
+    void nic_writes(std::span<const std::byte> frame, driver::RxDone last = {}) {
+        while (!frame.empty()) {
+            const auto part = frame.first(std::min(frame.size(), page_bytes));
+            frame = frame.subspan(part.size());
+            const std::size_t slot = rx_head;
+            std::byte* const page = packet_memory.data() + (rx_slots[slot].page_iova - packet_iova.raw);
+            nic_writes(static_cast<std::uint16_t>(part.size()), frame.empty());
+            std::ranges::copy(part, page);
+            if (frame.empty()) rx_slots[slot].done |= last.raw;
+        }
     }
     bool nic_has_room() const { return rx_head != rx_tail; }
 

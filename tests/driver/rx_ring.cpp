@@ -286,3 +286,23 @@ TEST_CASE("a descriptor that is finished before the one in front of it is counte
     CHECK(bench.rx.counters().frames == 2);
     CHECK(bench.rx.counters().bytes == 129);
 }
+
+TEST_CASE("what the NIC says of checksum and tag comes with the end of the frame") {
+    RxBench bench;
+    bench.rx.fill();
+    const RxDone plain = RxDone{}.with(RxDone::done, 1).with(RxDone::end_of_packet, 1).with(RxDone::length_bytes, 60);
+    bench.finish(plain);
+    bench.finish(plain.with(RxDone::l4_checked, 1));
+    bench.finish(plain.with(RxDone::l4_checked, 1).with(RxDone::l4_error, 1));
+    bench.finish(plain.with(RxDone::l4_error, 1));  // no meaning without the bit that says it was looked at
+    bench.finish(plain.with(RxDone::vlan, 1).with(RxDone::vlan_tag, 0xe007));
+    bench.finish(plain.with(RxDone::vlan_tag, 7));
+    const auto packets = bench.receive();
+    REQUIRE(packets.size() == 6);
+    CHECK(packets[0].l4_checksum == driver::Checksum::unknown);
+    CHECK(packets[1].l4_checksum == driver::Checksum::good);
+    CHECK(packets[2].l4_checksum == driver::Checksum::bad);
+    CHECK(packets[3].l4_checksum == driver::Checksum::unknown);
+    CHECK(packets[4].vlan == 7);
+    CHECK(packets[5].vlan == 0);
+}

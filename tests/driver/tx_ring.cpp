@@ -117,6 +117,22 @@ TEST_CASE("82599 7.2.3.2.4: a frame carries CRC insertion, CC and its length, be
     CHECK(sent[0].fragments[1].length_bytes == 1486);
 }
 
+TEST_CASE("82599 7.2.3.2.3: a tag for every frame stands in the context, and each frame asks for it") {
+    alignas(128) std::array<TxDescriptor, 64> slots{};
+    std::uint32_t tail = 0;
+    TxRing tx(slots, Doorbell(&tail), 7);
+    tx.send(small, 1);
+    tx.send(small, 2);
+    CHECK(TxContextHeaders{{slots[0].low}}.get(TxContextHeaders::vlan_tag) == 7);
+    CHECK(TxContextHeaders{{slots[0].low}}.get(TxContextHeaders::mac_header_bytes) == 14);
+    CHECK(TxData{{slots[1].high}}.get(TxData::insert_vlan) == 1);
+    CHECK(TxData{{slots[2].high}}.get(TxData::insert_vlan) == 1);
+    TxRing plain(slots, Doorbell(&tail));
+    plain.send(small, 3);
+    CHECK(TxContextHeaders{{slots[0].low}}.get(TxContextHeaders::vlan_tag) == 0);
+    CHECK(TxData{{slots[1].high}}.get(TxData::insert_vlan) == 0);
+}
+
 TEST_CASE("one frame and then silence completes") {
     TxBench<64> bench;
     bench.tx.send(small, 7);
