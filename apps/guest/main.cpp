@@ -6,8 +6,10 @@
 
 #include "apps/guest/frontend.hpp"
 #include "apps/guest/options.hpp"
+#include "apps/guest/perf.hpp"
 #include "apps/guest/report.hpp"
 #include "apps/guest/run.hpp"
+#include "apps/guest/serve.hpp"
 
 namespace {
 
@@ -30,6 +32,8 @@ int main(int argc, char** argv) {
     stop_on(SIGINT);
     stop_on(SIGTERM);
     try {
+        if (options->mode == Mode::perf) return perf(*options, stop);
+        if (options->mode == Mode::serve) return serve(*options, stop, [] {});
         const std::chrono::seconds limit(options->wait_seconds);
         auto socket = options->listen ? await_backend(options->socket_path, limit)
                                       : connect_to_backend(options->socket_path, limit);

@@ -11,12 +11,12 @@ using virtio::NetHeader;
 
 constexpr std::size_t cache_line_bytes = 64;
 
+}  // namespace
+
 timespec to_timespec(std::chrono::nanoseconds time) noexcept {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time);
     return {.tv_sec = seconds.count(), .tv_nsec = (time - seconds).count()};
 }
-
-}  // namespace
 
 std::span<const std::byte> Frame::contiguous(std::span<std::byte> scratch) const noexcept {
     if (pieces.size() == 1) return pieces[0];

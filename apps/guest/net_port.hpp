@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,9 @@
 #include "virtio/net_header.hpp"
 
 namespace vitrine::guest {
+
+/// For ppoll().
+timespec to_timespec(std::chrono::nanoseconds time) noexcept;
 
 /// A received frame, where the device put it: over one or more buffers, behind the header. Valid until release().
 struct Frame {

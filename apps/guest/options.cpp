@@ -22,6 +22,12 @@ constexpr const char* footer =
     "  check  rx, and every frame must carry a valid stamp (sequence and CRC-32), as `vf_sim --wire gen:` sends them\n"
     "  tx     sends stamped frames, or a capture with --pcap-in, and waits until the device has used them all\n"
     "  echo   sends back what arrives, addresses swapped\n"
+    "  serve  lets other processes read what arrives in place, one at a time, at --door (docs/zero_copy.md)\n"
+    "  perf   reads a stream in three ways (copied to a buffer, in place when woken, in place by polling) with 4 to\n"
+    "         512 KiB gathered for each wake-up, and prints the table. It needs pages and a stream that does not end:\n"
+    "         `vf_sim --wire gen:size=1518`, `vitrine run --rx pages --pages-path PAGES`, and --socket with --pages,\n"
+    "         or the --door of one who serves. Frames that are held are at most 4 for each entry of --queue-size,\n"
+    "         and 1024: with small frames a wake-up has fewer bytes than asked for\n"
     "\n"
     "Sizes are wire sizes with CRC: 64 is a frame of 60 bytes in memory. Byte counts are without CRC.\n"
     "A run ends at --count frames, after --seconds, or when nothing moved for --idle-seconds.\n"
@@ -31,7 +37,8 @@ constexpr const char* footer =
     "Examples:\n"
     "  vitrine-guest check --socket /run/vitrine/vm1/vhost.sock --count 1000000\n"
     "  vitrine-guest tx --socket vhost.sock --count 1000 --size 1518 --flows 4 --rate 10000\n"
-    "  vitrine-guest rx --socket vhost.sock --seconds 10 --pcap-out arrived.pcap --json";
+    "  vitrine-guest rx --socket vhost.sock --seconds 10 --pcap-out arrived.pcap --json\n"
+    "  vitrine-guest perf --socket vhost.sock --pages /tmp/v/pages";
 
 /// "02:00:00:00:00:fe".
 bool parse_address(const std::string& text, mem::EthernetAddress& address) {
@@ -48,6 +55,17 @@ bool parse_address(const std::string& text, mem::EthernetAddress& address) {
 std::string contradiction(const Options& options) {
     const bool sends_capture = !options.pcap_in.empty();
     if (!virtio::valid_ring_entries(options.queue_size)) return "--queue-size must be a power of two";
+    const bool in_place = options.mode == Mode::serve || options.mode == Mode::perf;
+    if (options.mode == Mode::serve && options.door_path.empty()) return "serve needs --door";
+    if (!in_place && !options.door_path.empty()) return "--door is for serve and perf";
+    if (options.mode == Mode::perf && !options.door_path.empty()) {
+        if (!options.socket_path.empty() || !options.pages_path.empty())
+            return "who serves at --door has --socket and --pages: not both";
+        return {};
+    }
+    if (options.socket_path.empty()) return "--socket is required";
+    if (in_place && options.pages_path.empty()) return "serve and perf need --pages";
+    if (in_place && options.listen) return "--listen is not for serve and perf";
     if (options.mode == Mode::tx) {
         if (!options.pcap_out.empty()) return "--pcap-out keeps what arrives: not with tx";
         if (!options.count && !options.seconds && !sends_capture) return "tx needs --count, --seconds or --pcap-in";
@@ -63,8 +81,8 @@ std::string contradiction(const Options& options) {
 std::optional<Options> parse_options(int argc, const char* const* argv, int& exit_code) {
     Options options;
     std::string destination;
-    const std::map<std::string, Mode> modes{
-        {"rx", Mode::rx}, {"tx", Mode::tx}, {"echo", Mode::echo}, {"check", Mode::check}};
+    const std::map<std::string, Mode> modes{{"rx", Mode::rx},       {"tx", Mode::tx},       {"echo", Mode::echo},
+                                            {"check", Mode::check}, {"serve", Mode::serve}, {"perf", Mode::perf}};
     const std::map<std::string, mem::Backing> backings{
         {"auto", mem::Backing::huge_or_small}, {"huge", mem::Backing::huge_only}, {"memfd", mem::Backing::small_only}};
     const std::map<std::string, bool> switches{{"on", true}, {"off", false}};
@@ -83,7 +101,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
             CLI::detail::generate_map(words, true));
     };
     app.add_option("mode", options.mode, "What to do, see below")->required()->transform(word_of(modes));
-    app.add_option("--socket", options.socket_path, "The vhost-user socket of the back-end")->required();
+    app.add_option("--socket", options.socket_path, "The vhost-user socket of the back-end");
     app.add_flag("--listen", options.listen, "Wait for the back-end to connect, instead of connecting to it");
 
     constexpr const char* run = "When it ends";
@@ -114,6 +132,16 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
         ->group(frames);
     app.add_option("--pcap-in", options.pcap_in, "Send the frames of this capture")->group(frames);
     app.add_option("--pcap-out", options.pcap_out, "Write what arrives to this file")->group(frames);
+
+    constexpr const char* applications = "Applications";
+    app.add_option("--door", options.door_path, "Socket at which applications are served")->group(applications);
+    app.add_option("--bytes", options.row_bytes, "perf: to read for each row; k, m, g")
+        ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 50))
+        ->group(applications);
+    app.add_option("--check", options.check, "perf: check every frame, as mode check does (default on)")
+        ->transform(word_of(switches))
+        ->group(applications);
 
     constexpr const char* driver = "The driver it plays";
     app.add_option("--queue-size", options.queue_size, "Entries of each ring")

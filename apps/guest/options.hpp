@@ -11,7 +11,7 @@
 
 namespace vitrine::guest {
 
-enum class Mode { rx, tx, echo, check };
+enum class Mode { rx, tx, echo, check, serve, perf };
 
 /// What the command line asks for. Frame sizes are wire sizes: with the CRC that only the wire sees.
 struct Options {
@@ -30,6 +30,10 @@ struct Options {
     mem::EthernetAddress destination{0x02, 0, 0, 0, 0, 0xfe};
     std::string pcap_in;
     std::string pcap_out;
+
+    std::string door_path;                  ///< serve: of the socket for applications; perf: of somebody's who serves
+    std::uint64_t row_bytes = 16ull << 20;  ///< perf: read for each row of the table
+    bool check = true;                      ///< perf: every frame must be as vf_sim sends them
 
     std::uint16_t queue_size = 256;
     std::string pages_path;  ///< of the region to receive from, in place; empty: into buffers

@@ -1,12 +1,14 @@
 #include "apps/guest/page_region.hpp"
 
 #include <cerrno>
+#include <fcntl.h>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 
 namespace vitrine::guest {
 
-PageRegion::PageRegion(const mem::FileDescriptor& file) {
+PageRegion::PageRegion(const mem::FileDescriptor& file) : file_(mem::duplicate(file.get())) {
     const std::size_t bytes = mem::file_bytes(file.get());
     if (bytes < mem::info_page_bytes) throw std::system_error(EPROTO, std::generic_category(), "page region: no file");
     mapping_ = mem::Mapping(file.get(), bytes, 0, mem::Access::read_only);
@@ -19,6 +21,14 @@ PageRegion::PageRegion(const mem::FileDescriptor& file) {
     if (!layout)
         throw std::system_error(EPROTO, std::generic_category(), "page region: " + std::string(layout.error()));
     layout_ = *layout;
+}
+
+PageRegion find_region(const std::string& where, const mem::EthernetAddress& device) {
+    PageRegion region(mem::open(where, O_RDONLY));
+    if (region.info().mac != device) throw std::runtime_error(where + ": pages of another device");
+    if ((region.info().modes & mem::InfoPage::offers_pages) == 0)
+        throw std::runtime_error(where + ": not offered (any more)");
+    return region;
 }
 
 }  // namespace vitrine::guest

@@ -1,14 +1,17 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
 
 #include "mem/file_descriptor.hpp"
 #include "mem/mapping.hpp"
 #include "mem/region_layout.hpp"
+#include "mem/test_frame.hpp"
 #include "virtio/net_header.hpp"
 
 namespace vitrine::guest {
@@ -24,6 +27,9 @@ public:
     const mem::InfoPage& info() const { return info_; }
     std::uint32_t tag() const { return mem::region_tag(info_.instance); }
 
+    std::span<const std::byte> bytes() const { return mapping_.bytes(); }
+    /// Opened read-only: for a process that may read along.
+    int file() const { return file_.get(); }
     std::span<const std::byte> page(std::uint32_t page) const noexcept {
         return {mapping_.data() + layout_.pages_offset + page * layout_.page_bytes, layout_.page_bytes};
     }
@@ -40,9 +46,14 @@ public:
     }
 
 private:
+    mem::FileDescriptor file_;
     mem::Mapping mapping_;
     mem::InfoPage info_;
     mem::RegionLayout layout_;
 };
+
+/// Maps the pages in the file `where`, which must be those of the device of this address. Throws std::system_error or
+/// std::runtime_error: none, pages of another device, not offered (any more).
+PageRegion find_region(const std::string& where, const mem::EthernetAddress& device);
 
 }  // namespace vitrine::guest

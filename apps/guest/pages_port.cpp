@@ -1,6 +1,7 @@
 #include "apps/guest/pages_port.hpp"
 
 #include <atomic>
+#include <bit>
 #include <cassert>
 #include <cstring>
 
@@ -45,11 +46,11 @@ std::optional<LentFrame> PagesPort::take_frame() noexcept {
     const std::uint16_t first = element->page();
     LentFrame frame{.bytes = region_.page(first).subspan(element->offset(), element->length_bytes()),
                     .length_bytes = element->length_bytes(),
-                    .first_page = first,
-                    .pages = 1,
+                    .first = first,
+                    .parts = 1,
                     .header = {}};
     if (element->has(UsedPage::header))
-        frame.header = region_.header(first);
+        frame.header = std::bit_cast<FrameHeader>(region_.header(first));
     else if (element->has(UsedPage::checksum_ok))
         frame.header.flags = virtio::NetHeader::data_valid;
     for (std::uint16_t last = first; element->has(UsedPage::next); last = element->page()) {
@@ -60,9 +61,9 @@ std::optional<LentFrame> PagesPort::take_frame() noexcept {
         }
         places_[last].next = element->page();
         frame.length_bytes += element->length_bytes();
-        ++frame.pages;
+        ++frame.parts;
     }
-    frame.header.buffers = frame.pages;
+    frame.header.buffers = frame.parts;
     return frame;
 }
 
@@ -103,15 +104,15 @@ std::optional<UsedPage> PagesPort::take_element(bool first) noexcept {
 }
 
 void PagesPort::release(const LentFrame& frame) noexcept {
-    std::uint16_t page = frame.first_page;
-    for (std::uint16_t part = 0; part < frame.pages; ++part) {
+    auto page = static_cast<std::uint16_t>(frame.first);
+    for (std::uint16_t part = 0; part < frame.parts; ++part) {
         assert(places_[page].held);
         places_[page].held = false;
         const std::size_t slot = returned_++ & (vrx::release_entries(entries_) - 1);
         store(descriptors_ + 2 * slot, page, std::memory_order_relaxed);
         page = places_[page].next;
     }
-    held_ -= frame.pages;
+    held_ -= frame.parts;
 }
 
 void PagesPort::flush() noexcept {
@@ -142,12 +143,19 @@ void PagesPort::flush() noexcept {
     kick(wanted);
 }
 
+std::span<const std::byte> PagesPort::part(const LentFrame& frame, std::size_t index) const noexcept {
+    auto page = static_cast<std::uint16_t>(frame.first);
+    for (; index != 0; --index) page = places_[page].next;
+    return region_.page(page).subspan(places_[page].offset, places_[page].length_bytes);
+}
+
 std::span<const std::byte> PagesPort::contiguous(const LentFrame& frame, std::span<std::byte> scratch) const noexcept {
-    if (frame.pages == 1) return frame.bytes;
+    if (frame.parts == 1) return frame.bytes;
     std::size_t filled = 0;
     for_each_part(frame, [&](std::span<const std::byte> part) {
-        std::memcpy(scratch.data() + filled, part.data(), part.size());
-        filled += part.size();
+        const std::size_t fitting = std::min(part.size(), scratch.size() - filled);
+        std::memcpy(scratch.data() + filled, part.data(), fitting);
+        filled += fitting;
     });
     return scratch.first(filled);
 }

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <vector>
+#include <vitrine/port.hpp>
 
 #include "apps/guest/guest_ram.hpp"
 #include "apps/guest/page_region.hpp"
@@ -15,15 +17,8 @@
 
 namespace vitrine::guest {
 
-/// A frame that lies in pages of the device, and is the driver's to read until it releases it. A plain value: keep it
-/// as long as you like.
-struct LentFrame {
-    std::span<const std::byte> bytes;  ///< what lies in its first page: nearly always all
-    std::size_t length_bytes;
-    std::uint16_t first_page;
-    std::uint16_t pages;
-    virtio::NetHeader header;
-};
+/// A frame that lies in pages of the device. Its `first` is its first page.
+using LentFrame = vitrine::Frame;
 
 /// The driver of one receive queue that is lent pages (docs/vrx.md, 4): reads frames where the NIC put them. One
 /// thread, or one for receive() and release() together. The poll path is
@@ -58,11 +53,12 @@ public:
     /// The frame's parts in order, one for each page.
     template <class Visit>
     void for_each_part(const LentFrame& frame, Visit visit) const {
-        std::uint16_t page = frame.first_page;
-        for (std::uint16_t part = 0; part < frame.pages; ++part, page = places_[page].next)
+        auto page = static_cast<std::uint16_t>(frame.first);
+        for (std::uint16_t part = 0; part < frame.parts; ++part, page = places_[page].next)
             visit(region_.page(page).subspan(places_[page].offset, places_[page].length_bytes));
     }
-    /// The whole frame in one piece; `scratch` is used when it lies in several.
+    std::span<const std::byte> part(const LentFrame& frame, std::size_t index) const noexcept;
+    /// The whole frame in one piece; when it lies in several it is copied to `scratch`, as far as it fits.
     std::span<const std::byte> contiguous(const LentFrame& frame, std::span<std::byte> scratch) const noexcept;
 
     bool has_used() const noexcept { return !broken_ && used_index() != seen_; }
@@ -73,6 +69,10 @@ public:
     /// The device said no, at the start or later: reset it, and come back without pages (3.4, 7.5).
     bool refused() const noexcept { return answer().is_refusal(); }
     std::size_t pages_held() const { return held_; }
+    /// As many as the device lends (4.5).
+    std::size_t most_pages_held() const {
+        return std::min<std::size_t>(region_.info().held_limit, virtio::vrx::release_entries(entries_));
+    }
 
 private:
     /// Where a part of a frame lies, by page, while the page is lent.

@@ -20,6 +20,10 @@ std::string_view name_of(Mode mode) {
             return "echo";
         case Mode::check:
             return "check";
+        case Mode::serve:
+            return "serve";
+        case Mode::perf:
+            return "perf";
     }
     return {};
 }

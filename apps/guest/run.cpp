@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
-#include <fcntl.h>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -64,17 +63,6 @@ mem::EthernetAddress own_address(const Frontend& frontend) {
     if (frontend.config() && (frontend.features() & feature::mac) != 0)
         std::memcpy(address.data(), frontend.config()->mac, address.size());
     return address;
-}
-
-/// The pages to receive from, if that is asked for. They must be this device's.
-std::optional<PageRegion> find_region(const Options& options, const mem::EthernetAddress& own) {
-    if (options.pages_path.empty()) return std::nullopt;
-    std::optional<PageRegion> region(std::in_place, mem::open(options.pages_path, O_RDONLY));
-    if (!std::ranges::equal(region->info().mac, own))
-        throw std::runtime_error(options.pages_path + ": pages of another device");
-    if ((region->info().modes & mem::InfoPage::offers_pages) == 0)
-        throw std::runtime_error(options.pages_path + ": not offered (any more)");
-    return region;
 }
 
 /// The guest while its rings run.
@@ -280,7 +268,8 @@ Result run(const Options& options, mem::FileDescriptor socket, const std::atomic
     const PagesPort::Config pages_config{config.ring.entries, config.ring.event_index};
     GuestRam ram(NetPort::memory_bytes(config) + PagesPort::memory_bytes(pages_config), options.backing);
     NetPort port(ram, config);
-    const std::optional<PageRegion> region = find_region(options, own_address(frontend));
+    std::optional<PageRegion> region;
+    if (!options.pages_path.empty()) region.emplace(find_region(options.pages_path, own_address(frontend)));
     std::optional<PagesPort> pages;
     if (region) pages.emplace(ram, *region, pages_config);
     const std::array<RingEnd*, ring_count> rings{pages ? static_cast<RingEnd*>(&*pages) : &port.receive_ring(),

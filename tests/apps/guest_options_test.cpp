@@ -100,12 +100,28 @@ TEST_CASE("vitrine-guest: a wrong command line ends with 2") {
         {"rx", "--socket", "a.sock", "--merge", "maybe"},
         {"rx", "--socket", "a.sock", "--memory", "disk"},
         {"rx", "--socket", "a.sock", "--no-such-option"},
+        {"rx", "--socket", "a.sock", "--door", "d"},
+        {"serve", "--socket", "a.sock", "--pages", "p"},
+        {"serve", "--socket", "a.sock", "--door", "d"},
+        {"perf"},
+        {"perf", "--socket", "a.sock"},
+        {"perf", "--socket", "a.sock", "--pages", "p", "--listen"},
+        {"perf", "--door", "d", "--socket", "a.sock"},
+        {"perf", "--door", "d", "--bytes", "0"},
     };
     for (const auto& arguments : wrong) {
         int exit_code = 0;
         CHECK_FALSE(parse(arguments, exit_code).has_value());
         CHECK(exit_code == 2);
     }
+}
+
+TEST_CASE("vitrine-guest: perf needs no device where somebody serves") {
+    const Options options = good({"perf", "--door", "d", "--bytes", "3m", "--check", "off"});
+    CHECK(options.mode == Mode::perf);
+    CHECK(options.door_path == "d");
+    CHECK(options.row_bytes == 3u << 20);
+    CHECK(!options.check);
 }
 
 TEST_CASE("vitrine-guest: help ends with 0") {

@@ -114,11 +114,11 @@ TEST_CASE("VRX 3.3: the guest's driver gets its answer, then frames where the NI
     bench.queue->publish();
     const auto frames = bench.port.receive();
     REQUIRE(frames.size() == 2);
-    CHECK(frames[0].pages == 1);
+    CHECK(frames[0].parts == 1);
     CHECK(frames[0].length_bytes == 64);
-    CHECK(frames[0].bytes.data() == bench.seen.page(frames[0].first_page).data() + 32);
+    CHECK(frames[0].bytes.data() == bench.seen.page(frames[0].first).data() + 32);
     CHECK(Bench::number_of(frames[0].bytes) == 7);
-    CHECK(frames[1].pages == 3);
+    CHECK(frames[1].parts == 3);
     CHECK(frames[1].header.buffers == 3);
     CHECK(frames[1].length_bytes == 64 + 65 + 66);
     std::vector<std::byte> scratch(1000);
