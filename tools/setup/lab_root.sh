@@ -20,7 +20,7 @@ backports_packages=(qemu-system-x86)
 
 # 9p: the guest's programs. The rest: drivers that a test may want, each with what it depends on.
 guest_modules=(
-    9p 9pnet_virtio virtio_pci virtio_net 8021q tun overlay bridge bonding
+    9p 9pnet_virtio virtio_pci virtio_net 8021q tun overlay bridge bonding vxlan geneve
     vfio vfio_iommu_type1 vfio-pci virtio-iommu igb kvm kvm_amd ixgbevf
 )
 
