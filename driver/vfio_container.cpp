@@ -18,7 +18,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t most_bytes_a_map = std::size_t{1} << 30;
 
 mem::FileDescriptor open_container() {
     mem::FileDescriptor file(::open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC));
@@ -86,25 +85,15 @@ IommuInfo VfioContainer::read_info() const {
 
 void VfioContainer::map_dma(mem::Iova iova, std::span<std::byte> host, DmaAccess access) {
     expect_mappable(info_.ranges, iova, host.size());
-    const std::size_t pieces = (host.size() + most_bytes_a_map - 1) / most_bytes_a_map;
-    if (const auto left = read_info().maps_left; left && *left < pieces)
-        fail(ENOSPC, "VFIO_IOMMU_MAP_DMA: the container takes " + std::to_string(*left) + " more mappings and " +
-                         std::to_string(pieces) + " are needed (vfio_iommu_type1: dma_entry_limit)");
+    if (const auto left = read_info().maps_left; left && *left == 0)
+        fail(ENOSPC, "VFIO_IOMMU_MAP_DMA: the container takes no more mappings (vfio_iommu_type1: dma_entry_limit)");
     const std::uint32_t writable = access == DmaAccess::device_reads ? 0 : VFIO_DMA_MAP_FLAG_WRITE;
-    for (std::size_t done = 0; done < host.size();) {
-        const std::size_t bytes = std::min(host.size() - done, most_bytes_a_map);
-        vfio_iommu_type1_dma_map map{.argsz = sizeof(map),
-                                     .flags = VFIO_DMA_MAP_FLAG_READ | writable,
-                                     .vaddr = reinterpret_cast<std::uintptr_t>(host.data() + done),
-                                     .iova = iova.raw + done,
-                                     .size = bytes};
-        if (::ioctl(container_.get(), VFIO_IOMMU_MAP_DMA, &map) != 0) {
-            const int error = errno;
-            if (done != 0) unmap_dma(iova, done);
-            fail_to_map(error, "VFIO_IOMMU_MAP_DMA", bytes);
-        }
-        done += bytes;
-    }
+    vfio_iommu_type1_dma_map map{.argsz = sizeof(map),
+                                 .flags = VFIO_DMA_MAP_FLAG_READ | writable,
+                                 .vaddr = reinterpret_cast<std::uintptr_t>(host.data()),
+                                 .iova = iova.raw,
+                                 .size = host.size()};
+    if (::ioctl(container_.get(), VFIO_IOMMU_MAP_DMA, &map) != 0) fail_to_map(errno, "VFIO_IOMMU_MAP_DMA", host.size());
 }
 
 void VfioContainer::unmap_dma(mem::Iova iova, std::size_t bytes) {

@@ -26,7 +26,6 @@ public:
 
     const std::vector<IovaRange>& ranges() const { return info_.ranges; }
 
-    /// In pieces of at most 1 GiB, so that none holds the process for long; all of it or nothing.
     void map_dma(mem::Iova iova, std::span<std::byte> host, DmaAccess access);
     /// What one map_dma() made, whole.
     void unmap_dma(mem::Iova iova, std::size_t bytes);

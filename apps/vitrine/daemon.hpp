@@ -16,6 +16,7 @@
 #include "apps/vitrine/notify.hpp"
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/poller.hpp"
+#include "apps/vitrine/retry_pause.hpp"
 #include "apps/vitrine/run_directory.hpp"
 #include "apps/vitrine/sandbox.hpp"
 #include "virtio/device.hpp"
@@ -59,7 +60,6 @@ private:
     void attend_vf();
     void lose_vf(const std::string& why);
     void follow_vf();
-    void put_off_retry() noexcept;
     void retry_vf();
     void learn_groups();
 
@@ -106,8 +106,7 @@ private:
     Clock::time_point next_refusal_line_{};
     VfEvents vf_events_;
     Clock::time_point next_tick_{};
-    std::chrono::seconds retry_pause_{1};
-    Clock::time_point next_retry_{};
+    RetryPause retry_;
     Clock::time_point next_group_refresh_{};
     bool groups_changed_ = false;
     bool needs_reset_ = false;

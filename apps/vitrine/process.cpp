@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <stdexcept>
+#include <string>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -80,6 +81,7 @@ void drop_capabilities() {
 }  // namespace
 
 void give_up_belongings(int kept) {
+    if (kept >= 0 && ::fcntl(kept, F_GETFD) < 0) mem::throw_errno("--fd " + std::to_string(kept) + ": not inherited");
     close_inherited(kept);
     empty_environment();
     limit_resources();

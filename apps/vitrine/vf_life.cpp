@@ -12,8 +12,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::chrono::seconds first_retry_pause = 1s;
-constexpr std::chrono::seconds longest_retry_pause = 30s;
 constexpr std::chrono::seconds group_refresh_pause = 3s;
 constexpr unsigned most_groups_a_tick = 64;
 
@@ -45,7 +43,7 @@ void Daemon::watch_vf() {
     try {
         nic_->acknowledge_mailbox();
         if (needs_reset_) {
-            if (Clock::now() >= next_retry_) reset_vf();
+            if (retry_.due(Clock::now())) reset_vf();
             return;
         }
         switch (nic_->watch()) {
@@ -102,16 +100,10 @@ void Daemon::learn_groups() {
 /// It did not answer as it should: the next tick resets it, unless its connection turns out to be lost.
 void Daemon::distrust_vf(const std::system_error& error) {
     if (error.code() == std::errc::no_such_device) return lose_vf(error.what());  // as a BAR that faulted: for good
-    put_off_retry();
+    retry_.failed(Clock::now());  // a PF that stays silent costs a second each time
     ++(error.code() == std::errc::timed_out ? vf_events_.mailbox_silent : vf_events_.failures);
-    spdlog::warn("VF: {}; reset in {} s", error.what(), retry_pause_.count());
+    spdlog::warn("VF: {}; reset in {} s", error.what(), retry_.length().count());
     needs_reset_ = true;
-}
-
-/// A PF that stays silent costs a second each time: ask less and less often.
-void Daemon::put_off_retry() noexcept {
-    retry_pause_ = std::min(retry_pause_ * 2, longest_retry_pause);
-    next_retry_ = Clock::now() + retry_pause_;
 }
 
 /// The PF asked for it, or the conversation with it broke: everything is asked anew.
@@ -123,7 +115,7 @@ void Daemon::reset_vf() {
     }
     nic_->reset();
     needs_reset_ = false;
-    retry_pause_ = first_retry_pause;
+    retry_.worked(Clock::now());
     ++vf_events_.resets;
     spdlog::info("VF: reset");
     if (nic_->identity().mac != device_.config().mac)
@@ -163,24 +155,23 @@ void Daemon::lose_vf(const std::string& why) {
     }
     nic_.reset();
     needs_reset_ = false;
-    retry_pause_ = first_retry_pause;
-    next_retry_ = Clock::now() + retry_pause_;
+    retry_.failed(Clock::now());
 }
 
 void Daemon::retry_vf() {
-    if (Clock::now() < next_retry_) return;
+    if (!retry_.due(Clock::now())) return;
     try {
         nic_ = std::make_unique<Nic>(options_, open_vf(options_, 0ms), memory_, learned_groups_);
     } catch (const std::system_error& error) {
         if (error.code() == std::errc::result_out_of_range)
             throw;  // another IOMMU: only a new start chooses other addresses
-        put_off_retry();
+        retry_.failed(Clock::now());
         spdlog::warn("VF {}: {}{}; next try in {} s", options_.vf, error.what(), advice_for(options_, error),
-                     retry_pause_.count());
+                     retry_.length().count());
         return;
     }
     spdlog::info("VF {}: back", options_.vf);
-    retry_pause_ = first_retry_pause;
+    retry_.worked(Clock::now());
     follow_vf();
     regions_changed_ = true;
     apply_link();

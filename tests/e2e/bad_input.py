@@ -145,6 +145,11 @@ def names_a_socket_that_is_taken(lab: Lab) -> None:
     lab.guest("tx", "--count", "100").report()
 
 
+def names_a_descriptor_that_is_not_there(lab: Lab) -> None:
+    """Not whatever file of vitrine's own happens to get the number later."""
+    expect_refusal(lab, run(lab, *vf(lab), "--fd", "6"), FAILED, ["--fd 6", "not inherited"])
+
+
 def names_a_taken_name(lab: Lab) -> None:
     lab.simulator("null")
     first = lab.daemon(*PACKET_MEMORY)
@@ -315,6 +320,7 @@ def main() -> None:
     suite.check("a socket directory that is not there is named", names_an_absent_socket_directory)
     suite.check("a run directory that cannot be made is named", names_a_run_directory_that_cannot_be)
     suite.check("a socket that another vitrine listens at is named, and left to it", names_a_socket_that_is_taken)
+    suite.check("a descriptor that nobody handed over is named", names_a_descriptor_that_is_not_there)
     suite.check("a name that another vitrine runs under is refused", names_a_taken_name)
     if os.geteuid() == 0:
         suite.check("a missing mount for huge pages is named", names_a_missing_mount_for_huge_pages)

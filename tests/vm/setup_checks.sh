@@ -200,6 +200,8 @@ part_apply() {
     ip address flush dev eth0
     passed "a VF that is in use stays; so do the VFs of a PF that has come to carry an address"
 
+    guest_memory_is_set_aside "$group"
+
     echo 7 >/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages
     usermod --append --groups vitrine-vm1 nobody  # as the VMM's user
     expect 0 rollback --vm vm1
@@ -210,6 +212,36 @@ part_apply() {
     expect 0 rollback --vm vm1
     says 'nothing to undo'
     passed "rollback: all as it was before"
+}
+
+pages_are() {
+    local now
+    read -r now </sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages
+    ((now == $1)) || fail "$2: $now huge pages and not $1"
+}
+
+# guest_memory_is_set_aside GROUP: once, although vitrine is started again while the VMM has it. vm1 has 4 pages of its own.
+guest_memory_is_set_aside() {
+    expect 0 apply "${vm1[@]}" --guest-memory 64
+    pages_are 36 "64 MiB for the guest"
+    mkdir /tmp/vmm
+    mount -t hugetlbfs -o pagesize=2M none /tmp/vmm
+    fallocate -l 64M /tmp/vmm/guest
+    expect 0 bind vm1
+    pages_are 36 "the service is started again"
+    fallocate -l 8M /dev/vitrine/vm1/own
+    exec 7<>"/dev/vfio/$1"
+    expect 0 apply "${vm1[@]}" --guest-memory 96
+    pages_are 52 "32 MiB more while all runs"
+    exec 7>&-
+    rm /dev/vitrine/vm1/own
+    umount /tmp/vmm
+    rmdir /tmp/vmm
+    expect 0 rollback --vm vm1
+    rmdir /run/vitrine
+    pages_are 0 "all rolled back"
+    expect 0 apply "${vm1[@]}"
+    passed "the guest's memory is set aside once, and not again when vitrine is started again"
 }
 
 # Two functions of the same PF, one VF without its PF, and files that the operator has edited.

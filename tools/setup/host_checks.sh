@@ -167,9 +167,9 @@ check_policy() {
     trust=$REPLY
     local words="mac $mac, vlan $vlan, spoofchk $spoofchk, trust $trust"
     if [[ $mac == 00:00:00:00:00:00 ]]; then
-        report WARN "VF $vf_index policy" "$words: the VM may choose its address" "apply --mac ADDRESS"
+        report WARN "VF $vf_index policy" "$words: the VM may choose its address" "setup.sh apply ... --mac ADDRESS"
     elif [[ $spoofchk == off || $trust == on ]]; then
-        report WARN "VF $vf_index policy" "$words: the VM may send with any address" "apply --spoofchk on --trust off"
+        report WARN "VF $vf_index policy" "$words: the VM may send with any address" "setup.sh apply ... --spoofchk on --trust off"
     else
         report OK "VF $vf_index policy" "$words"
     fi
@@ -197,7 +197,8 @@ check_huge_pages() {
 check_memlock() {
     local file=/etc/systemd/system/vitrine@$vm.service.d/limits.conf limit
     [[ -n $vm && -f $file ]] || return 0
-    limit=$(sed -n 's/^LimitMEMLOCK=//p' "$file")
+    limit=$(sed -n 's/^LimitMEMLOCK=\([^:]*\).*/\1/p' "$file" | tail -n 1)
+    [[ $limit == infinity ]] || limit=$(numfmt --from=iec -- "$limit" 2>/dev/null) || limit=0
     if [[ $limit == infinity ]] || ((limit >= setting[locked_bytes])); then
         report OK "memlock of $vm" "the unit allows $limit bytes, ${setting[locked_bytes]} are needed ($needs_source)"
     else

@@ -59,6 +59,8 @@ part_of() {
         8086:10ed) REPLY=82599 ;;
         8086:1515) REPLY=X540 ;;
         8086:1565) REPLY=X550 ;;
+        8086:15a8) REPLY=X552 ;;
+        8086:15c5) REPLY=X553 ;;
         *) REPLY=; return 1 ;;
     esac
 }

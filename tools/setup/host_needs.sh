@@ -52,36 +52,57 @@ needs_by_count() {
     [[ ${setting[guest_dma]} != on ]] || setting[locked_bytes]=$((setting[locked_bytes] + (setting[guest_memory_mib] << 20)))
 }
 
-# How many huge pages the node must have. Whoever runs has its pages; for all others there must be free ones, or two VMs
-# that start at once after a reboot would be promised the same.
+# How many huge pages the node must have. A vitrine that runs has its own; for all others there must be free ones, or two
+# VMs that start at once after a reboot would be promised the same. Those for a guest's memory are the VMM's, which
+# outlives a vitrine that is started again: of what is in use, as much is taken to be theirs as this boot has set aside.
 count_huge_pages_wanted() {
-    local free now other asked=${setting[huge_pages]} kib=${setting[huge_page_kib]}
+    local now free in_use other demanded=0 set_aside=0 kib=${setting[huge_page_kib]}
     huge_pages_now "$vf_node" "$kib"
     now=$REPLY
-    [[ $now != absent ]] || { huge_pages_wanted=$asked; return 0; }
+    huge_pages_wanted=${setting[huge_pages]}
+    [[ $now != absent ]] || return 0
     huge_pages_wanted=$now
-    ! group_is_open "$vf_address" || return 0
-    other_vms
-    for other in $REPLY; do
-        asked=$((asked + $(asked_by "$other")))
-    done
     huge_page_file "$vf_node" "$kib"
     read_fact "$REPLY/free_hugepages" || return 0
     free=$REPLY
-    ((asked <= free)) || huge_pages_wanted=$((now + asked - free))
+    in_use=$((now - free))
+    count_demand "$vm" "$vf_address" "${setting[huge_pages]}" "${setting[guest_memory_mib]}" "$kib"
+    other_vms
+    for other in $REPLY; do
+        count_demand_of_other "$other"
+    done
+    if ((in_use > 0 && set_aside > 0)); then
+        demanded=$((demanded - (in_use < set_aside ? in_use : set_aside)))
+    fi
+    ((demanded <= free)) || huge_pages_wanted=$((now + demanded - free))
 }
 
-asked_by() {
-    local pages address
-    setting_of "$1" huge_pages || { echo 0; return; }
-    pages=$REPLY
-    setting_of "$1" vf || true
-    address=$REPLY
-    address_of_vf "$address" || { echo 0; return; }
+# count_demand VM ADDRESS PAGES GUEST-MIB KIB: into demanded, in_use and set_aside.
+count_demand() {
+    local guest=$((${4:-0} * 1024 / $5))
+    if group_is_open "$2"; then
+        in_use=$((in_use - ($3 - guest)))
+    else
+        demanded=$((demanded + $3 - guest))
+    fi
+    demanded=$((demanded + guest))
+    pages_now "/dev/vitrine/$1"
+    if [[ $REPLY != absent ]] && setting_of "$1" guest_memory_mib; then
+        set_aside=$((set_aside + REPLY * 1024 / $5))
+    fi
+}
+
+count_demand_of_other() {
+    local address pages kib
+    setting_of "$1" vf && address_of_vf "$REPLY" || return 0
     address=$REPLY
     node_of "$address"
-    if [[ $REPLY != "$vf_node" ]] || group_is_open "$address"; then pages=0; fi
-    echo "$pages"
+    [[ $REPLY == "$vf_node" ]] && setting_of "$1" huge_pages || return 0
+    pages=$REPLY
+    setting_of "$1" huge_page_kib || return 0
+    kib=$REPLY
+    setting_of "$1" guest_memory_mib || true
+    count_demand "$1" "$address" "$pages" "$REPLY" "$kib"
 }
 
 # address_of_vf WORDS: "enp3s0f0/0" or an address, as in vf = "..." of the configuration.
