@@ -32,32 +32,13 @@ std::size_t pool_value(const std::string& name) {
     return file >> count ? count : 0;
 }
 
-/// libhugetlbfs finds a mount of the default size.
 SharedMemory make_huge(const std::string& name, std::size_t bytes) {
-    const long size = ::gethugepagesize();
-    if (size <= 0)
-        throw std::system_error(ENOSYS, std::generic_category(), name + ": no huge page size (libhugetlbfs)");
-    const auto page_bytes = static_cast<std::size_t>(size);
-    const std::size_t total = round_up(bytes, page_bytes);
-
-    if (::hugetlbfs_find_path_for_size(size) == nullptr)
-        throw std::system_error(ENOENT, std::generic_category(),
-                                name + ": no hugetlbfs mount (mount -t hugetlbfs none /dev/hugepages)");
-    FileDescriptor file(::hugetlbfs_unlinked_fd_for_size(size));
+    huge_page_mount(name);
+    FileDescriptor file(::hugetlbfs_unlinked_fd_for_size(::gethugepagesize()));
     if (!file) throw_errno(name + ": file on hugetlbfs");
     if (::fcntl(file.get(), F_SETFD, FD_CLOEXEC) != 0) throw_errno(name + ": FD_CLOEXEC");
     if (::fchmod(file.get(), 0600) != 0) throw_errno(name + ": fchmod");
-    if (::ftruncate(file.get(), static_cast<off_t>(total)) != 0) throw_errno(name + ": ftruncate on hugetlbfs");
-    try {
-        Mapping mapping(file.get(), total, 0, Access::read_write);
-        mapping.populate();
-        return {std::move(file), std::move(mapping), page_bytes, {}};
-    } catch (const std::system_error& error) {
-        throw std::system_error(error.code(), name + ": " + std::to_string(total / page_bytes) + " huge pages of " +
-                                                  std::to_string(page_bytes / 1024) + " KiB needed, " +
-                                                  std::to_string(free_huge_pages()) +
-                                                  " free: " + huge_pages_advice(total / page_bytes));
-    }
+    return fill_with_huge_pages(std::move(file), name, bytes);
 }
 
 SharedMemory make_small(const std::string& name, std::size_t bytes) {
@@ -84,6 +65,31 @@ std::size_t huge_page_bytes() {
 std::size_t free_huge_pages() {
     const std::size_t free = pool_value("free_hugepages"), reserved = pool_value("resv_hugepages");
     return free > reserved ? free - reserved : 0;
+}
+
+std::string huge_page_mount(const std::string& name) {
+    const long size = ::gethugepagesize();
+    if (size <= 0)
+        throw std::system_error(ENOSYS, std::generic_category(), name + ": no huge page size (libhugetlbfs)");
+    if (const char* const path = ::hugetlbfs_find_path_for_size(size); path != nullptr) return path;
+    throw std::system_error(ENOENT, std::generic_category(),
+                            name + ": no hugetlbfs mount (mount -t hugetlbfs none /dev/hugepages)");
+}
+
+SharedMemory fill_with_huge_pages(FileDescriptor file, const std::string& name, std::size_t bytes) {
+    const std::size_t page_bytes = huge_page_bytes();
+    const std::size_t total = round_up(bytes, page_bytes);
+    if (::ftruncate(file.get(), static_cast<off_t>(total)) != 0) throw_errno(name + ": ftruncate on hugetlbfs");
+    try {
+        Mapping mapping(file.get(), total, 0, Access::read_write);
+        mapping.populate();
+        return {std::move(file), std::move(mapping), page_bytes, {}};
+    } catch (const std::system_error& error) {
+        throw std::system_error(error.code(), name + ": " + std::to_string(total / page_bytes) + " huge pages of " +
+                                                  std::to_string(page_bytes / 1024) + " KiB needed, " +
+                                                  std::to_string(free_huge_pages()) +
+                                                  " free: " + huge_pages_advice(total / page_bytes));
+    }
 }
 
 std::string huge_pages_advice(std::size_t needed) {

@@ -30,6 +30,13 @@ std::size_t free_huge_pages();
 /// The command that makes `needed` of them free.
 std::string huge_pages_advice(std::size_t needed);
 
+/// Where huge pages of that size are mounted. Throws std::system_error with the command that mounts them; `name` is of
+/// what needs them.
+std::string huge_page_mount(const std::string& name);
+/// Gives an empty file on that mount `bytes` (rounded up to whole pages) of memory. Throws std::system_error with the
+/// number of huge pages needed and free.
+SharedMemory fill_with_huge_pages(FileDescriptor file, const std::string& name, std::size_t bytes);
+
 /// Makes `bytes` (rounded up to whole pages) of shared memory. Huge pages come from libhugetlbfs, unlinked, mode 0600,
 /// close-on-exec. The fall-back is a memfd sealed against resizing, mode 0400. Throws std::system_error with the
 /// number of huge pages needed and free when neither can be had.

@@ -133,6 +133,10 @@ void Frontend::deactivate(std::span<RingEnd* const> rings) {
     }
 }
 
+bool Frontend::keep(Clock::time_point) {
+    return !mem::wait_readable(socket_.get(), std::chrono::milliseconds(0));
+}
+
 void Frontend::share_memory(const GuestRam& ram) {
     struct {
         MemoryTable table;

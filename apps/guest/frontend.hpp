@@ -3,14 +3,11 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 
-#include "apps/guest/guest_ram.hpp"
-#include "apps/guest/ring_end.hpp"
+#include "apps/guest/transport.hpp"
 #include "mem/file_descriptor.hpp"
-#include "virtio/net_header.hpp"
 #include "virtio/vhost_user.hpp"
 
 namespace vitrine::guest {
@@ -20,13 +17,13 @@ mem::FileDescriptor connect_to_backend(const std::string& path, std::chrono::mil
 /// Listens until a back-end connects. Throws std::system_error (ETIMEDOUT).
 mem::FileDescriptor await_backend(const std::string& path, std::chrono::milliseconds limit);
 
-/// The front-end of one vhost-user connection. It sends what cloud-hypervisor sends for a virtio-net device, in its
-/// order: SET_OWNER first, NEED_REPLY on everything once REPLY_ACK is agreed, the ring base from avail.idx, and
-/// ENABLE after all rings are described.
+/// The front-end of one vhost-user connection, and so the pretended VM around the driver. It sends what
+/// cloud-hypervisor sends for a virtio-net device, in its order: SET_OWNER first, NEED_REPLY on everything once
+/// REPLY_ACK is agreed, the ring base from avail.idx, and ENABLE after all rings are described.
 ///
 /// Every member throws std::system_error that names the request: ETIMEDOUT when the answer takes longer than
 /// `answer_limit`, ECONNRESET when the back-end is gone, EPROTO when it refuses or talks nonsense.
-class Frontend {
+class Frontend : public Transport {
 public:
     static constexpr std::chrono::milliseconds answer_limit{5000};
 
@@ -34,18 +31,15 @@ public:
     /// `rings` is how many the back-end must have.
     Frontend(mem::FileDescriptor socket, std::uint64_t wanted, unsigned rings);
 
-    /// What both sides want.
-    std::uint64_t features() const { return features_; }
-    /// Up to the duplex field; nothing when the back-end does not share it.
-    const std::optional<virtio::NetConfig>& config() const { return config_; }
+    GuestRam make_ram(std::size_t bytes, mem::Backing backing) override { return {bytes, backing}; }
+    void activate(const GuestRam& ram, std::span<RingEnd* const> rings) override;
+    /// Notes where a ring does not stand at its used.idx.
+    void deactivate(std::span<RingEnd* const> rings) override;
 
-    /// Gives the back-end memory and rings, as when the driver says DRIVER_OK. `rings[i]` becomes ring i.
-    void activate(const GuestRam& ram, std::span<RingEnd* const> rings);
-    /// Stops the rings, as when the driver resets the device, and notes where one does not stand at its used.idx.
-    void deactivate(std::span<RingEnd* const> rings);
-
-    /// Readable when the back-end is gone: it never speaks first.
-    int descriptor() const { return socket_.get(); }
+    /// The back-end never speaks first.
+    bool keep(Clock::time_point) override;
+    bool calls() const noexcept override { return true; }
+    int descriptor() const noexcept override { return socket_.get(); }
 
 private:
     using Request = virtio::vhost_user::Request;
@@ -63,9 +57,7 @@ private:
     void describe_ring(unsigned ring, const RingEnd& where);
 
     mem::FileDescriptor socket_;
-    std::uint64_t features_ = 0;
     std::uint64_t protocol_features_ = 0;
-    std::optional<virtio::NetConfig> config_;
 };
 
 }  // namespace vitrine::guest

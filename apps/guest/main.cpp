@@ -3,9 +3,11 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <memory>
 
 #include "apps/guest/frontend.hpp"
 #include "apps/guest/options.hpp"
+#include "apps/guest/pci_transport.hpp"
 #include "apps/guest/perf.hpp"
 #include "apps/guest/report.hpp"
 #include "apps/guest/run.hpp"
@@ -22,10 +24,22 @@ void stop_on(int signal) {
     ::sigaction(signal, &action, nullptr);
 }
 
+using namespace vitrine::guest;
+
+std::unique_ptr<Transport> open_device(const Options& options) {
+    const std::uint64_t wanted = wanted_features(options);
+    if (!options.pci_address.empty())
+        return std::make_unique<PciTransport>(
+            PciTransport::Place{options.pci_address, vitrine::mem::huge_page_mount("--pci")}, wanted);
+    const std::chrono::seconds limit(options.wait_seconds);
+    auto socket =
+        options.listen ? await_backend(options.socket_path, limit) : connect_to_backend(options.socket_path, limit);
+    return std::make_unique<Frontend>(std::move(socket), wanted, ring_count);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    using namespace vitrine::guest;
     int exit_code = 0;
     const auto options = parse_options(argc, argv, exit_code);
     if (!options) return exit_code;
@@ -34,13 +48,12 @@ int main(int argc, char** argv) {
     try {
         if (options->mode == Mode::perf) return perf(*options, stop);
         if (options->mode == Mode::serve) return serve(*options, stop, [] {});
-        const std::chrono::seconds limit(options->wait_seconds);
-        auto socket = options->listen ? await_backend(options->socket_path, limit)
-                                      : connect_to_backend(options->socket_path, limit);
-        const Result result = run(*options, std::move(socket), stop);
+        const auto device = open_device(*options);
+        const Result result = run(*options, *device, stop);
         std::fputs((options->json ? to_json(result) : to_table(result)).c_str(), stdout);
         if (const std::string why = failure_of(result); !why.empty())
-            std::fprintf(stderr, "vitrine-guest: %s: %s\n", options->socket_path.c_str(), why.c_str());
+            std::fprintf(stderr, "vitrine-guest: %s: %s\n", (options->socket_path + options->pci_address).c_str(),
+                         why.c_str());
         return result.good() ? 0 : 1;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "vitrine-guest: %s\n", error.what());

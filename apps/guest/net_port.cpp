@@ -11,6 +11,17 @@ using virtio::NetHeader;
 
 constexpr std::size_t cache_line_bytes = 64;
 
+std::size_t whole_lines(std::size_t bytes) {
+    return (bytes + cache_line_bytes - 1) / cache_line_bytes * cache_line_bytes;
+}
+
+/// Each in one piece for the device, whatever its memory is made of.
+std::vector<std::byte*> make_buffers(GuestRam& ram, std::size_t count, std::size_t bytes) {
+    std::vector<std::byte*> buffers(count);
+    for (std::byte*& buffer : buffers) buffer = ram.allocate(bytes, cache_line_bytes).data();
+    return buffers;
+}
+
 }  // namespace
 
 timespec to_timespec(std::chrono::nanoseconds time) noexcept {
@@ -29,8 +40,8 @@ std::span<const std::byte> Frame::contiguous(std::span<std::byte> scratch) const
 }
 
 std::size_t NetPort::memory_bytes(const Config& config) {
-    return 2 * DriverRing::memory_bytes(config.ring) + 2 * cache_line_bytes +
-           config.ring.entries * (config.receive_buffer_bytes + config.transmit_buffer_bytes);
+    return 2 * DriverRing::memory_bytes(config.ring) + cache_line_bytes +
+           config.ring.entries * (whole_lines(config.receive_buffer_bytes) + whole_lines(config.transmit_buffer_bytes));
 }
 
 NetPort::NetPort(GuestRam& ram, const Config& config)
@@ -38,8 +49,8 @@ NetPort::NetPort(GuestRam& ram, const Config& config)
       config_(config),
       receive_ring_(ram, config.ring),
       transmit_ring_(ram, config.ring),
-      receive_buffers_(ram.allocate(config.ring.entries * config.receive_buffer_bytes, cache_line_bytes)),
-      transmit_buffers_(ram.allocate(config.ring.entries * config.transmit_buffer_bytes, cache_line_bytes)) {
+      receive_buffers_(make_buffers(ram, config.ring.entries, config.receive_buffer_bytes)),
+      transmit_buffers_(make_buffers(ram, config.ring.entries, config.transmit_buffer_bytes)) {
     frames_.reserve(most_frames_per_burst);
     pieces_.reserve(config.ring.entries);
     held_buffers_.reserve(config.ring.entries);
@@ -130,15 +141,14 @@ void NetPort::release() noexcept {
 
 std::span<std::byte> NetPort::transmit_buffer() noexcept {
     if (free_transmit_buffers_.empty() || !transmit_ring_.has_room()) return {};
-    return transmit_buffers_
-        .subspan(free_transmit_buffers_.back() * config_.transmit_buffer_bytes, config_.transmit_buffer_bytes)
+    return std::span(transmit_buffers_[free_transmit_buffers_.back()], config_.transmit_buffer_bytes)
         .subspan(sizeof(NetHeader));
 }
 
 void NetPort::send(std::size_t length_bytes) noexcept {
     const std::uint32_t buffer = free_transmit_buffers_.back();
     free_transmit_buffers_.pop_back();
-    std::byte* const start = transmit_buffers_.data() + buffer * config_.transmit_buffer_bytes;
+    std::byte* const start = transmit_buffers_[buffer];
     assert(sizeof(NetHeader) + length_bytes <= config_.transmit_buffer_bytes);
     const NetHeader header{};
     std::memcpy(start, &header, sizeof(header));

@@ -81,7 +81,7 @@ private:
              std::uint32_t buffer) noexcept;
     bool add_receive_buffer(std::uint32_t buffer) noexcept;
     std::span<std::byte> receive_buffer(std::uint32_t buffer) const noexcept {
-        return receive_buffers_.subspan(buffer * config_.receive_buffer_bytes, config_.receive_buffer_bytes);
+        return {receive_buffers_[buffer], config_.receive_buffer_bytes};
     }
     /// Takes one frame into frames_; false when there is none, or an empty one.
     bool take_frame(DriverRing::Used first) noexcept;
@@ -91,8 +91,8 @@ private:
     Config config_;
     DriverRing receive_ring_;
     DriverRing transmit_ring_;
-    std::span<std::byte> receive_buffers_;
-    std::span<std::byte> transmit_buffers_;
+    std::vector<std::byte*> receive_buffers_;
+    std::vector<std::byte*> transmit_buffers_;
 
     // No vector grows past what the constructor reserved.
     std::vector<Frame> frames_;                       ///< of this burst

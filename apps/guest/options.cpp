@@ -12,9 +12,10 @@ namespace vitrine::guest {
 namespace {
 
 constexpr const char* description =
-    "vitrine-guest plays a virtual machine without one: the vhost-user front-end (in cloud-hypervisor's order) and "
-    "the\n"
-    "guest's virtio-net driver in one process. It checks every rule that the device must keep on the rings.\n";
+    "vitrine-guest is a virtio-net driver that checks every rule which the device must keep on the rings. With "
+    "--socket\n"
+    "it plays a virtual machine without one: the vhost-user front-end (in cloud-hypervisor's order) and the guest's\n"
+    "driver in one process. With --pci it drives a device of the virtual machine that it runs in.\n";
 
 constexpr const char* footer =
     "Modes:\n"
@@ -38,7 +39,8 @@ constexpr const char* footer =
     "  vitrine-guest check --socket /run/vitrine/vm1/vhost.sock --count 1000000\n"
     "  vitrine-guest tx --socket vhost.sock --count 1000 --size 1518 --flows 4 --rate 10000\n"
     "  vitrine-guest rx --socket vhost.sock --seconds 10 --pcap-out arrived.pcap --json\n"
-    "  vitrine-guest perf --socket vhost.sock --pages /tmp/v/pages";
+    "  vitrine-guest perf --socket vhost.sock --pages /tmp/v/pages\n"
+    "  vitrine-guest check --pci 0000:00:03.0 --pages pci";
 
 /// "02:00:00:00:00:fe".
 bool parse_address(const std::string& text, mem::EthernetAddress& address) {
@@ -63,7 +65,11 @@ std::string contradiction(const Options& options) {
             return "who serves at --door has --socket and --pages: not both";
         return {};
     }
-    if (options.socket_path.empty()) return "--socket is required";
+    const bool in_vm = !options.pci_address.empty();
+    if (in_vm != options.socket_path.empty()) return "needs either --socket or --pci";
+    if (in_vm && in_place) return "--pci is not for serve and perf";
+    if (in_vm && options.listen) return "--listen is for --socket";
+    if (in_vm && options.backing == mem::Backing::small_only) return "--pci needs huge pages: not --memory memfd";
     if (in_place && options.pages_path.empty()) return "serve and perf need --pages";
     if (in_place && options.listen) return "--listen is not for serve and perf";
     if (options.mode == Mode::tx) {
@@ -103,6 +109,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
     app.add_option("mode", options.mode, "What to do, see below")->required()->transform(word_of(modes));
     app.add_option("--socket", options.socket_path, "The vhost-user socket of the back-end");
     app.add_flag("--listen", options.listen, "Wait for the back-end to connect, instead of connecting to it");
+    app.add_option("--pci", options.pci_address, "Inside a VM, as root: the virtio network device at this PCI address");
 
     constexpr const char* run = "When it ends";
     app.add_option("--count", options.count, "After this many frames")->check(CLI::PositiveNumber)->group(run);
@@ -148,8 +155,10 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
         ->check(CLI::Range(2, 32768))
         ->capture_default_str()
         ->group(driver);
-    app.add_option("--pages", options.pages_path,
-                   "Receive in place from the packet pages in this file (vitrine run --rx pages)")
+    app.add_option(
+           "--pages", options.pages_path,
+           "Receive in place from packet pages (vitrine run --rx pages): in this file, or with --pci in the shared "
+           "memory device (ivshmem) that has them: pci, or pci:ADDRESS")
         ->group(driver);
     app.add_option("--memory", options.backing, "Guest memory: huge pages, memfd, or auto: huge if there are any")
         ->transform(word_of(backings))

@@ -17,6 +17,7 @@ enum class Mode { rx, tx, echo, check, serve, perf };
 struct Options {
     Mode mode = Mode::rx;
     std::string socket_path;
+    std::string pci_address;  ///< of the device instead, inside a VM
     bool listen = false;
 
     std::optional<std::uint64_t> count;
@@ -36,7 +37,7 @@ struct Options {
     bool check = true;                      ///< perf: every frame must be as vf_sim sends them
 
     std::uint16_t queue_size = 256;
-    std::string pages_path;  ///< of the region to receive from, in place; empty: into buffers
+    std::string pages_path;  ///< of the region to receive from, in place (see find_region); empty: into buffers
     mem::Backing backing = mem::Backing::huge_or_small;
     bool merge = true;
     bool indirect = false;

@@ -1,8 +1,6 @@
 #include "apps/guest/page_region.hpp"
 
 #include <cerrno>
-#include <fcntl.h>
-#include <stdexcept>
 #include <string>
 #include <system_error>
 
@@ -21,14 +19,6 @@ PageRegion::PageRegion(const mem::FileDescriptor& file) : file_(mem::duplicate(f
     if (!layout)
         throw std::system_error(EPROTO, std::generic_category(), "page region: " + std::string(layout.error()));
     layout_ = *layout;
-}
-
-PageRegion find_region(const std::string& where, const mem::EthernetAddress& device) {
-    PageRegion region(mem::open(where, O_RDONLY));
-    if (region.info().mac != device) throw std::runtime_error(where + ": pages of another device");
-    if ((region.info().modes & mem::InfoPage::offers_pages) == 0)
-        throw std::runtime_error(where + ": not offered (any more)");
-    return region;
 }
 
 }  // namespace vitrine::guest

@@ -52,8 +52,4 @@ private:
     mem::RegionLayout layout_;
 };
 
-/// Maps the pages in the file `where`, which must be those of the device of this address. Throws std::system_error or
-/// std::runtime_error: none, pages of another device, not offered (any more).
-PageRegion find_region(const std::string& where, const mem::EthernetAddress& device);
-
 }  // namespace vitrine::guest

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <vitrine/port.hpp>
 
+#include "apps/guest/find_region.hpp"
 #include "apps/guest/frontend.hpp"
 #include "apps/guest/guest_ram.hpp"
 #include "apps/guest/net_port.hpp"

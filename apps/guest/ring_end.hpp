@@ -28,6 +28,11 @@ public:
     std::uint16_t used_index() const noexcept {
         return load(used_ring_ + offsetof(virtio::RingHeader, index), std::memory_order_acquire);
     }
+    /// Kicks go to a register of the device from now on, and not to the eventfd.
+    void kick_by(volatile std::uint16_t* where, std::uint16_t value) noexcept {
+        notify_register_ = where;
+        notify_value_ = value;
+    }
     int kick_descriptor() const { return kick_.get(); }
     int call_descriptor() const { return call_.get(); }
 
@@ -67,7 +72,10 @@ protected:
     }
     /// One kick, or a note that none was wanted.
     void kick(bool wanted) noexcept {
-        if (wanted) kick_.signal();
+        if (wanted && notify_register_ != nullptr)
+            *notify_register_ = notify_value_;
+        else if (wanted)
+            kick_.signal();
         ++(wanted ? kicks_ : kicks_suppressed_);
     }
 
@@ -79,6 +87,8 @@ protected:
 private:
     mem::EventFd kick_;
     mem::EventFd call_;
+    volatile std::uint16_t* notify_register_ = nullptr;
+    std::uint16_t notify_value_ = 0;
     Violations violations_;
     std::uint64_t kicks_ = 0;
     std::uint64_t kicks_suppressed_ = 0;

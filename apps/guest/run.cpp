@@ -7,16 +7,16 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
-#include "apps/guest/frontend.hpp"
+#include "apps/guest/find_region.hpp"
 #include "apps/guest/guest_ram.hpp"
 #include "apps/guest/net_port.hpp"
 #include "apps/guest/page_region.hpp"
 #include "apps/guest/pages_port.hpp"
 #include "apps/guest/schedule.hpp"
 #include "apps/guest/traffic.hpp"
-#include "mem/socket.hpp"
 #include "virtio/features.hpp"
 
 namespace vitrine::guest {
@@ -27,14 +27,11 @@ using std::chrono::nanoseconds;
 
 /// Signals and time limits are looked at in between.
 constexpr nanoseconds longest_sleep = std::chrono::milliseconds(100);
+/// Of who has to look whether the device did something.
+constexpr nanoseconds nap = std::chrono::microseconds(100);
 constexpr std::size_t header_bytes = sizeof(virtio::NetHeader);
 constexpr std::size_t least_frame_bytes = 14;
 constexpr std::size_t most_frame_bytes = most_wire_bytes - crc_bytes;
-
-std::uint64_t wanted_features(const Options& options) {
-    return feature::mac | feature::mtu | feature::status | (options.merge ? feature::mrg_rxbuf : 0) |
-           (options.indirect ? feature::indirect_desc : 0) | (options.event_index ? feature::event_idx : 0);
-}
 
 NetPort::Config port_config(const Options& options, std::uint64_t features) {
     NetPort::Config config{};
@@ -58,10 +55,10 @@ EndRule::Limits limits(const Options& options) {
     return limits;
 }
 
-mem::EthernetAddress own_address(const Frontend& frontend) {
+mem::EthernetAddress own_address(const Transport& device) {
     mem::EthernetAddress address{0x02, 0, 0, 0, 0, 0x01};
-    if (frontend.config() && (frontend.features() & feature::mac) != 0)
-        std::memcpy(address.data(), frontend.config()->mac, address.size());
+    if (device.config() && (device.features() & feature::mac) != 0)
+        std::memcpy(address.data(), device.config()->mac, address.size());
     return address;
 }
 
@@ -69,10 +66,9 @@ mem::EthernetAddress own_address(const Frontend& frontend) {
 class Guest {
 public:
     /// With `pages` frames are received there, and the port only sends.
-    Guest(const Options& options, const Frontend& frontend, NetPort& port, PagesPort* pages,
-          const std::atomic<bool>& stop)
+    Guest(const Options& options, Transport& device, NetPort& port, PagesPort* pages, const std::atomic<bool>& stop)
         : options_(options),
-          frontend_(frontend),
+          device_(device),
           port_(port),
           pages_(pages),
           stop_(stop),
@@ -82,7 +78,7 @@ public:
           pacer_(options.frames_per_second, start_),
           receiver_(options),
           scratch_(std::max(options.queue_size * port.receive_buffer_bytes(), most_frame_bytes)) {
-        if (options.mode == Mode::tx) source_.emplace(options, own_address(frontend));
+        if (options.mode == Mode::tx) source_.emplace(options, own_address(device));
     }
 
     /// Until the run ends and the device has used what was sent, or will not.
@@ -120,7 +116,7 @@ public:
                        .skipped = source_ ? source_->skipped() : skipped_};
         result.receive_ring = pages_ != nullptr ? counts_of(*pages_) : counts_of(port_.receive_ring());
         result.transmit_ring = counts_of(port_.transmit_ring());
-        result.features = frontend_.features();
+        result.features = device_.features();
         return result;
     }
 
@@ -228,11 +224,12 @@ private:
         if (source_ && !exhausted_ && !port_.transmit_buffer().empty())
             limit = std::clamp(nanoseconds(pacer_.due_time(source_->made()) - now), nanoseconds(0), longest_sleep);
         sleep(limit);
-        if (mem::wait_readable(frontend_.descriptor(), std::chrono::milliseconds(0))) ending_ = Ending::backend_gone;
+        if (!device_.keep(now)) ending_ = Ending::backend_gone;
     }
 
     void sleep(nanoseconds limit) {
-        if (pages_ == nullptr) return port_.sleep(limit, frontend_.descriptor());
+        if (!device_.calls()) return std::this_thread::sleep_for(std::min(limit, nap));
+        if (pages_ == nullptr) return port_.sleep(limit, device_.descriptor());
         pages_->want_calls(true);
         if (!pages_->has_used()) port_.sleep(limit, pages_->call_descriptor());
         pages_->drain_call();
@@ -240,7 +237,7 @@ private:
     }
 
     const Options& options_;
-    const Frontend& frontend_;
+    Transport& device_;
     NetPort& port_;
     PagesPort* pages_;
     const std::atomic<bool>& stop_;
@@ -261,22 +258,28 @@ private:
 
 }  // namespace
 
-Result run(const Options& options, mem::FileDescriptor socket, const std::atomic<bool>& stop) {
-    constexpr unsigned ring_count = 2;
-    Frontend frontend(std::move(socket), wanted_features(options), ring_count);
-    const NetPort::Config config = port_config(options, frontend.features());
+std::uint64_t wanted_features(const Options& options) {
+    return feature::mac | feature::mtu | feature::status | (options.merge ? feature::mrg_rxbuf : 0) |
+           (options.indirect ? feature::indirect_desc : 0) | (options.event_index ? feature::event_idx : 0);
+}
+
+Result run(const Options& options, Transport& device, const std::atomic<bool>& stop) {
+    const NetPort::Config config = port_config(options, device.features());
     const PagesPort::Config pages_config{config.ring.entries, config.ring.event_index};
-    GuestRam ram(NetPort::memory_bytes(config) + PagesPort::memory_bytes(pages_config), options.backing);
+    GuestRam ram =
+        device.make_ram(NetPort::memory_bytes(config) + PagesPort::memory_bytes(pages_config), options.backing);
     NetPort port(ram, config);
     std::optional<PageRegion> region;
-    if (!options.pages_path.empty()) region.emplace(find_region(options.pages_path, own_address(frontend)));
     std::optional<PagesPort> pages;
-    if (region) pages.emplace(ram, *region, pages_config);
+    if (!options.pages_path.empty()) {
+        region.emplace(find_region(options.pages_path, own_address(device)));
+        pages.emplace(ram, *region, pages_config);
+    }
     const std::array<RingEnd*, ring_count> rings{pages ? static_cast<RingEnd*>(&*pages) : &port.receive_ring(),
                                                  &port.transmit_ring()};
 
-    Guest guest(options, frontend, port, pages ? &*pages : nullptr, stop);
-    frontend.activate(ram, rings);
+    Guest guest(options, device, port, pages ? &*pages : nullptr, stop);
+    device.activate(ram, rings);
     if (pages)
         pages->start();
     else
@@ -285,7 +288,7 @@ Result run(const Options& options, mem::FileDescriptor socket, const std::atomic
     if (pages && pages->refused())
         throw std::runtime_error("the device refuses to lend pages, reason " +
                                  std::to_string(pages->answer().raw & 0x0f) + " (docs/vrx.md, 3.4)");
-    if (!guest.backend_gone()) frontend.deactivate(rings);
+    if (!guest.backend_gone()) device.deactivate(rings);
     guest.drain();
     return guest.result();
 }

@@ -1,15 +1,21 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 
 #include "apps/guest/options.hpp"
 #include "apps/guest/report.hpp"
-#include "mem/file_descriptor.hpp"
+#include "apps/guest/transport.hpp"
 
 namespace vitrine::guest {
 
-/// Plays the VM on a connected vhost-user socket until the run ends; `stop` ends it early. Throws std::system_error or
-/// std::runtime_error naming what could not be done: talk to the back-end, have the memory, use a file.
-Result run(const Options& options, mem::FileDescriptor socket, const std::atomic<bool>& stop);
+/// Rings of a device.
+inline constexpr unsigned ring_count = 2;
+/// The virtio features to take if they are offered.
+std::uint64_t wanted_features(const Options& options);
+
+/// Drives the device until the run ends; `stop` ends it early. Throws std::system_error or std::runtime_error naming
+/// what could not be done: talk to the device, have the memory, use a file.
+Result run(const Options& options, Transport& device, const std::atomic<bool>& stop);
 
 }  // namespace vitrine::guest

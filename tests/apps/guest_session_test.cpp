@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "apps/guest/frontend.hpp"
 #include "apps/guest/run.hpp"
 #include "mem/socket.hpp"
 #include "virtio/device.hpp"
@@ -119,8 +120,13 @@ Played play(const Options& options, const Backend::Work& work) {
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
     Backend backend{mem::FileDescriptor(ends[0]), work};
     const std::atomic<bool> stop{false};
-    const Result result = run(options, mem::FileDescriptor(ends[1]), stop);
-    return {result, backend.wait()};
+    Played played;
+    {
+        Frontend device(mem::FileDescriptor(ends[1]), wanted_features(options), ring_count);
+        played.guest = run(options, device, stop);
+    }
+    played.backend = backend.wait();
+    return played;
 }
 
 /// Every way of using the rings.

@@ -87,7 +87,7 @@ pages_set() {
     local wanted=$1 path=$2 kib=$3
     pages_now "$path"
     [[ $REPLY == absent ]] || change umount "$path" || return 1
-    change mount -t hugetlbfs -o "pagesize=${kib}K,size=${wanted#*:}M,mode=0700" "vitrine-$vm" "$path" || return 1
+    change mount -t hugetlbfs -o "pagesize=${kib}K,size=${wanted#*:}M,mode=0710" "vitrine-$vm" "$path" || return 1
     change chown "${wanted%:*}:" "$path"
 }
 
