@@ -88,7 +88,7 @@ std::string failure_of(const Result& result) {
         case Ending::nothing_came:
             return "no frame moved in time: is the wire sending, and the link up? (--wait-seconds waits longer)";
         case Ending::backend_gone:
-            return "the back-end closed the connection: see its log";
+            return "the device is gone, or waits for a reset: see the log of the back-end";
         case Ending::ring_broken:
             return "the back-end broke a ring: see the violations";
         default:

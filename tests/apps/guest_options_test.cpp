@@ -129,3 +129,15 @@ TEST_CASE("vitrine-guest: help ends with 0") {
     CHECK_FALSE(parse({"--help"}, exit_code).has_value());
     CHECK(exit_code == 0);
 }
+
+TEST_CASE("vitrine-guest: a device is either behind a socket or on the bus of the machine, which has huge pages") {
+    const auto refused = [](std::initializer_list<const char*> arguments) {
+        int exit_code = 0;
+        return !parse(arguments, exit_code) && exit_code == 2;
+    };
+    CHECK(good({"check", "--pci", "0000:00:03.0", "--pages", "pci"}).pci_address == "0000:00:03.0");
+    CHECK(refused({"check"}));
+    CHECK(refused({"check", "--socket", "a.sock", "--pci", "0000:00:03.0"}));
+    CHECK(refused({"check", "--pci", "0000:00:03.0", "--listen"}));
+    CHECK(refused({"check", "--pci", "0000:00:03.0", "--memory", "memfd"}));
+}

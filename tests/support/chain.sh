@@ -13,7 +13,12 @@ start_chain() {
     wait_for_socket "$work/vf.sock" vf_sim
     # Without a guest, vitrine would drop what the generator sends, properly counted: see open_wire.
     [[ $wire != gen:* ]] || ask_vf_sim "link down" >/dev/null
-    start vitrine "$build/vitrine" run --allow-root --allow-same-uid --seccomp kill --name "$name" --run-dir "$work/run" --vf "vfio-user:$work/vf.sock" \
+    start_daemon "$@"
+}
+
+# start_daemon [OPTION-OF-VITRINE...]: also after it was killed.
+start_daemon() {
+    start vitrine "$build/vitrine" run --allow-root --allow-same-uid --seccomp kill --name "$chain" --run-dir "$work/run" --vf "vfio-user:$work/vf.sock" \
         --socket-path "$work/vhost.sock" "$@"
     wait_for_socket "$work/vhost.sock" vitrine
 }

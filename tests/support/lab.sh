@@ -51,7 +51,7 @@ start_lab_guest() {
         -append "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check iomem=relaxed $options" \
         -nodefaults -no-user-config -nographic -no-reboot \
         -serial "file:$work/$name.console.log" -serial "unix:$work/$name.command,server=on,wait=off" "$@"
-    wait_until 120 "the guest $name to boot" lab_guest_ready "$name"
+    wait_until 300 "the guest $name to boot" lab_guest_ready "$name"
 }
 
 lab_guest_ready() {
