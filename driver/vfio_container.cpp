@@ -18,7 +18,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-
 mem::FileDescriptor open_container() {
     mem::FileDescriptor file(::open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC));
     if (file) return file;
