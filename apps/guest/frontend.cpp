@@ -118,13 +118,16 @@ void Frontend::activate(const GuestRam& ram, std::span<RingEnd* const> rings) {
     tell(Request::set_features, mem::bytes_of(features_));
     share_memory(ram);
     for (unsigned ring = 0; ring < rings.size(); ++ring)
-        tell_state(Request::set_vring_num, ring, rings[ring]->entries());
-    for (unsigned ring = 0; ring < rings.size(); ++ring) describe_ring(ring, *rings[ring]);
-    for (unsigned ring = 0; ring < rings.size(); ++ring) tell_state(Request::set_vring_enable, ring, 1);
+        if (rings[ring] != nullptr) tell_state(Request::set_vring_num, ring, rings[ring]->entries());
+    for (unsigned ring = 0; ring < rings.size(); ++ring)
+        if (rings[ring] != nullptr) describe_ring(ring, *rings[ring]);
+    for (unsigned ring = 0; ring < rings.size(); ++ring)
+        if (rings[ring] != nullptr) tell_state(Request::set_vring_enable, ring, 1);
 }
 
 void Frontend::deactivate(std::span<RingEnd* const> rings) {
     for (unsigned ring = 0; ring < rings.size(); ++ring) {
+        if (rings[ring] == nullptr) continue;
         tell_state(Request::set_vring_enable, ring, 0);
         VringState state{ring, 0};
         send(Request::get_vring_base, mem::bytes_of(state), {});

@@ -5,7 +5,7 @@
 #include <exception>
 #include <memory>
 
-#include "apps/guest/frontend.hpp"
+#include "apps/guest/backend_link.hpp"
 #include "apps/guest/options.hpp"
 #include "apps/guest/pci_transport.hpp"
 #include "apps/guest/perf.hpp"
@@ -32,9 +32,7 @@ std::unique_ptr<Transport> open_device(const Options& options) {
         return std::make_unique<PciTransport>(
             PciTransport::Place{options.pci_address, vitrine::mem::huge_page_mount("--pci")}, wanted);
     const std::chrono::seconds limit(options.wait_seconds);
-    auto socket =
-        options.listen ? await_backend(options.socket_path, limit) : connect_to_backend(options.socket_path, limit);
-    return std::make_unique<Frontend>(std::move(socket), wanted, ring_count);
+    return std::make_unique<BackendLink>(options, reach_backend(options, limit), wanted, rings_of(options));
 }
 
 }  // namespace

@@ -165,29 +165,31 @@ std::size_t NetPort::reclaim() noexcept {
     return count;
 }
 
-void NetPort::sleep(std::chrono::nanoseconds limit, int also) noexcept {
+void NetPort::sleep(std::chrono::nanoseconds limit, int backend, std::span<const int> also) noexcept {
     receive_ring_.want_calls(true);
     transmit_ring_.want_calls(true);
     if (!receive_ring_.has_used() && !transmit_ring_.has_used()) {
-        std::array<pollfd, 3> entries{{{receive_ring_.call_descriptor(), POLLIN, 0},
-                                       {transmit_ring_.call_descriptor(), POLLIN, 0},
-                                       {also, POLLIN, 0}}};
+        std::array<pollfd, 3 + most_also> entries{{{receive_ring_.call_descriptor(), POLLIN, 0},
+                                                   {transmit_ring_.call_descriptor(), POLLIN, 0},
+                                                   {backend, POLLIN, 0}}};
+        assert(also.size() <= most_also);
+        for (std::size_t i = 0; i < also.size(); ++i) entries[3 + i] = {also[i], POLLIN, 0};
         const timespec timeout = to_timespec(limit);
         // Whatever it says, the rings know better.
-        ::ppoll(entries.data(), entries.size(), &timeout, nullptr);
-        check_call(receive_ring_);
-        check_call(transmit_ring_);
+        ::ppoll(entries.data(), 3 + also.size(), &timeout, nullptr);
+        check_call(receive_ring_, backend);
+        check_call(transmit_ring_, backend);
     }
     receive_ring_.want_calls(false);
     transmit_ring_.want_calls(false);
 }
 
-void NetPort::check_call(DriverRing& ring) noexcept {
-    if (ring.drain_call() || !ring.has_used()) return;
-    // Used while we slept, and no call yet: the device may be between its two steps.
-    pollfd entry{ring.call_descriptor(), POLLIN, 0};
-    ::poll(&entry, 1, static_cast<int>(config_.call_grace.count()));
-    if (!ring.drain_call()) ring.note(Violation::call_missing);
+void NetPort::check_call(DriverRing& ring, int backend) noexcept {
+    if (ring.drain_call() || !ring.has_used() || backend < 0) return;
+    // Used while we slept, and no call yet: the device may be between its two steps, or have died there.
+    std::array<pollfd, 2> entries{{{ring.call_descriptor(), POLLIN, 0}, {backend, POLLIN, 0}}};
+    ::poll(entries.data(), entries.size(), static_cast<int>(config_.call_grace.count()));
+    if (!ring.drain_call() && entries[1].revents == 0) ring.note(Violation::call_missing);
 }
 
 }  // namespace vitrine::guest

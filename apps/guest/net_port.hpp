@@ -64,9 +64,11 @@ public:
     std::size_t reclaim() noexcept;
     std::size_t in_flight() const { return transmit_ring_.outstanding(); }
 
-    /// Sleeps until the device calls, `also` is readable or gone, a signal comes, or the limit is over. Calls are asked
-    /// for first and the rings looked at again, so nothing that came before is slept over.
-    void sleep(std::chrono::nanoseconds limit, int also) noexcept;
+    /// Sleeps until the device calls, `backend` is gone, one of `also` is readable, a signal comes, or the limit is
+    /// over. Calls are asked for first and the rings looked at again, so nothing that came before is slept over. A
+    /// back-end that is gone (-1 already) owes no call.
+    void sleep(std::chrono::nanoseconds limit, int backend, std::span<const int> also = {}) noexcept;
+    static constexpr std::size_t most_also = 4;
 
     bool broken() const { return receive_ring_.broken() || transmit_ring_.broken(); }
     /// Used buffers that held no more than a header: a frame that failed on the device.
@@ -85,7 +87,7 @@ private:
     }
     /// Takes one frame into frames_; false when there is none, or an empty one.
     bool take_frame(DriverRing::Used first) noexcept;
-    void check_call(DriverRing& ring) noexcept;
+    void check_call(DriverRing& ring, int backend) noexcept;
 
     GuestRam& ram_;
     Config config_;

@@ -69,9 +69,16 @@ std::string contradiction(const Options& options) {
     if (in_vm != options.socket_path.empty()) return "needs either --socket or --pci";
     if (in_vm && in_place) return "--pci is not for serve and perf";
     if (in_vm && options.listen) return "--listen is for --socket";
+    if (in_vm && (options.queues != 1 || options.reconnect_seconds != 0))
+        return "--queues and --reconnect need --socket";
     if (in_vm && options.backing == mem::Backing::small_only) return "--pci needs huge pages: not --memory memfd";
     if (in_place && options.pages_path.empty()) return "serve and perf need --pages";
     if (in_place && options.listen) return "--listen is not for serve and perf";
+    if (options.queues != 1 && options.pages_path.empty()) return "--queues: more than one only with --pages";
+    if (options.hoard && (options.pages_path.empty() || *options.hoard >= options.queues))
+        return "--hoard names one of the --queues that receive from --pages";
+    if (options.hold != 0 && (options.mode != Mode::check || options.pages_path.empty()))
+        return "--hold keeps pages and checks them again: only with check and --pages";
     if (options.mode == Mode::tx) {
         if (!options.pcap_out.empty()) return "--pcap-out keeps what arrives: not with tx";
         if (!options.count && !options.seconds && !sends_capture) return "tx needs --count, --seconds or --pcap-in";
@@ -123,6 +130,12 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
         ->capture_default_str()
         ->group(run);
 
+    app.add_option("--reconnect", options.reconnect_seconds,
+                   "Live on for so many seconds when the back-end goes, with rings and pages, until it is back "
+                   "(default 0: end)")
+        ->check(CLI::Range(0u, 1'000'000u))
+        ->group(run);
+
     constexpr const char* frames = "Frames";
     app.add_option("--size", options.wire_bytes, "Size of sent frames on the wire, with CRC")
         ->check(CLI::Range(mem::least_test_frame_bytes + crc_bytes, most_wire_bytes))
@@ -159,6 +172,16 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
            "--pages", options.pages_path,
            "Receive in place from packet pages (vitrine run --rx pages): in this file, or with --pci in the shared "
            "memory device (ivshmem) that has them: pci, or pci:ADDRESS")
+        ->group(driver);
+    app.add_option("--queues", options.queues, "With --pages: receive queues that run (vitrine run --queues)")
+        ->check(CLI::IsMember({1u, 2u, 4u}))
+        ->capture_default_str()
+        ->group(driver);
+    app.add_option("--hoard", options.hoard, "With --pages: never give back what comes by this queue, from 0")
+        ->group(driver);
+    app.add_option("--hold", options.hold,
+                   "With --pages: keep so many frames before giving back the oldest, and check each again then")
+        ->check(CLI::Range(0u, 65535u))
         ->group(driver);
     app.add_option("--memory", options.backing, "Guest memory: huge pages, memfd, or auto: huge if there are any")
         ->transform(word_of(backings))

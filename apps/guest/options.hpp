@@ -24,6 +24,7 @@ struct Options {
     std::optional<std::uint64_t> seconds;
     std::uint64_t idle_seconds = 5;
     std::uint64_t wait_seconds = 30;
+    std::uint64_t reconnect_seconds = 0;  ///< how long the back-end may be away; 0: the run ends when it goes
 
     std::size_t wire_bytes = 64;
     std::uint32_t flows = 1;
@@ -37,7 +38,10 @@ struct Options {
     bool check = true;                      ///< perf: every frame must be as vf_sim sends them
 
     std::uint16_t queue_size = 256;
-    std::string pages_path;  ///< of the region to receive from, in place (see find_region); empty: into buffers
+    std::string pages_path;         ///< of the region to receive from, in place (see find_region); empty: into buffers
+    unsigned queues = 1;            ///< receive queues with pages
+    std::optional<unsigned> hoard;  ///< the queue whose pages are never given back
+    std::uint32_t hold = 0;         ///< frames to keep in their pages before they are given back
     mem::Backing backing = mem::Backing::huge_or_small;
     bool merge = true;
     bool indirect = false;

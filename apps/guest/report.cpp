@@ -113,6 +113,7 @@ std::string to_json(const Result& result) {
         {"seconds", static_cast<double>(result.active.count()) / 1e9},
         {"frames_per_second", per_second(frames, result.active)},
         {"features", features},
+        {"reconnects", result.reconnects},
         {"received",
          {{"frames", result.received.frames},
           {"bytes", result.received.bytes},
@@ -120,7 +121,8 @@ std::string to_json(const Result& result) {
           {"bad_crc", result.received.bad_crc},
           {"unstamped", result.received.unstamped},
           {"lost", result.received.lost},
-          {"out_of_order", result.received.out_of_order}}},
+          {"out_of_order", result.received.out_of_order},
+          {"changed", result.received.changed}}},
         {"sent",
          {{"frames", result.sent.frames},
           {"bytes", result.sent.bytes},
@@ -145,6 +147,7 @@ std::string to_table(const Result& result) {
         add_line(table, "out of order", result.received.out_of_order);
         add_line(table, "bad CRC", result.received.bad_crc);
         add_line(table, "unstamped", result.received.unstamped);
+        if (result.received.changed != 0) add_line(table, "changed while held", result.received.changed);
     }
     if (result.mode == Mode::tx || result.mode == Mode::echo) {
         add_line(table, "sent frames", result.sent.frames);

@@ -24,6 +24,7 @@ struct Result {
         std::uint64_t unstamped = 0;
         std::uint64_t lost = 0;
         std::uint64_t out_of_order = 0;  ///< late or twice
+        std::uint64_t changed = 0;       ///< other bytes when a held frame was given back than when it came
     } received;
     struct Sent {
         std::uint64_t frames = 0;      ///< that the device has used
@@ -36,10 +37,21 @@ struct Result {
         std::uint64_t kicks = 0;
         std::uint64_t kicks_suppressed = 0;
         std::uint64_t calls = 0;
+
+        Ring& operator+=(const Ring& other) {
+            violations.add(other.violations);
+            kicks += other.kicks;
+            kicks_suppressed += other.kicks_suppressed;
+            calls += other.calls;
+            return *this;
+        }
     } receive_ring, transmit_ring;
     std::uint64_t features = 0;
+    std::uint64_t reconnects = 0;  ///< how often the back-end came back
 
-    std::uint64_t bad() const { return received.bad_crc + received.unstamped + received.out_of_order; }
+    std::uint64_t bad() const {
+        return received.bad_crc + received.unstamped + received.out_of_order + received.changed;
+    }
     /// No frame was bad, no rule was broken, and the run came to an orderly end.
     bool good() const;
 };

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "apps/guest/find_region.hpp"
 #include "apps/guest/guest_ram.hpp"
+#include "apps/guest/held_frames.hpp"
 #include "apps/guest/net_port.hpp"
 #include "apps/guest/page_region.hpp"
 #include "apps/guest/pages_port.hpp"
@@ -25,10 +27,11 @@ namespace {
 namespace feature = virtio::feature;
 using std::chrono::nanoseconds;
 
-/// Signals and time limits are looked at in between.
+/// Signals and time limits are looked at in between, and whether the back-end is back.
 constexpr nanoseconds longest_sleep = std::chrono::milliseconds(100);
 /// Of who has to look whether the device did something.
 constexpr nanoseconds nap = std::chrono::microseconds(100);
+constexpr nanoseconds longest_sleep_alone = std::chrono::milliseconds(20);
 constexpr std::size_t header_bytes = sizeof(virtio::NetHeader);
 constexpr std::size_t least_frame_bytes = 14;
 constexpr std::size_t most_frame_bytes = most_wire_bytes - crc_bytes;
@@ -65,8 +68,9 @@ mem::EthernetAddress own_address(const Transport& device) {
 /// The guest while its rings run.
 class Guest {
 public:
-    /// With `pages` frames are received there, and the port only sends.
-    Guest(const Options& options, Transport& device, NetPort& port, PagesPort* pages, const std::atomic<bool>& stop)
+    /// With `pages` frames are received there, by one port for each queue, and `port` only sends.
+    Guest(const Options& options, Transport& device, NetPort& port, std::deque<PagesPort>& pages,
+          const std::atomic<bool>& stop)
         : options_(options),
           device_(device),
           port_(port),
@@ -77,7 +81,8 @@ public:
           end_(limits(options), start_),
           pacer_(options.frames_per_second, start_),
           receiver_(options),
-          scratch_(std::max(options.queue_size * port.receive_buffer_bytes(), most_frame_bytes)) {
+          scratch_(std::max(options.queue_size * port.receive_buffer_bytes(), most_frame_bytes)),
+          held_(options.hold, most_frame_bytes) {
         if (options.mode == Mode::tx) source_.emplace(options, own_address(device));
     }
 
@@ -94,14 +99,15 @@ public:
             rest(now, receive() + reclaim() != 0);
     }
 
+    bool device_gone() const { return ending_ == Ending::backend_gone; }
+
     /// Takes what the device delivered before its rings stopped.
     void drain() {
         while (receive() != 0) {
         }
+        held_.let_all_go();
         reclaim();
     }
-
-    bool backend_gone() const { return ending_ == Ending::backend_gone; }
 
     Result result() {
         Result result{};
@@ -110,13 +116,16 @@ public:
         result.active = end_.active();
         result.received = receiver_.finish();
         result.received.empty = port_.empty_frames();
+        result.received.changed = held_.changed();
         result.sent = {.frames = reclaimed_,
                        .bytes = queued_bytes_,
                        .unfinished = port_.in_flight(),
                        .skipped = source_ ? source_->skipped() : skipped_};
-        result.receive_ring = pages_ != nullptr ? counts_of(*pages_) : counts_of(port_.receive_ring());
+        if (pages_.empty()) result.receive_ring = counts_of(port_.receive_ring());
+        for (const PagesPort& queue : pages_) result.receive_ring += counts_of(queue);
         result.transmit_ring = counts_of(port_.transmit_ring());
         result.features = device_.features();
+        result.reconnects = device_.returns();
         return result;
     }
 
@@ -126,7 +135,7 @@ private:
     }
 
     std::size_t receive() {
-        if (pages_ != nullptr) return receive_in_place();
+        if (!pages_.empty()) return receive_in_place();
         const auto frames = port_.receive();
         for (const Frame& frame : frames) {
             const auto bytes = frame.contiguous(scratch_);
@@ -140,18 +149,25 @@ private:
     }
 
     std::size_t receive_in_place() {
-        const auto frames = pages_->receive();
-        for (const LentFrame& frame : frames) {
-            const auto bytes =
-                frame.length_bytes <= scratch_.size() ? pages_->contiguous(frame, scratch_) : frame.bytes;
-            receiver_.accept(bytes);
-            ++received_;
-            if (options_.mode == Mode::echo) echo(bytes);
-            pages_->release(frame);
+        std::size_t count = 0;
+        for (unsigned queue = 0; queue < pages_.size(); ++queue) {
+            PagesPort& pages = pages_[queue];
+            for (const LentFrame& frame : pages.receive()) {
+                const auto bytes = pages.contiguous(frame, scratch_);
+                const auto stamp = receiver_.accept(bytes);
+                ++count;
+                if (options_.mode == Mode::echo) echo(bytes);
+                if (queue == options_.hoard) continue;
+                if (options_.hold != 0)
+                    held_.keep(pages, frame, stamp);
+                else
+                    pages.release(frame);
+            }
+            pages.flush();
         }
         port_.flush();
-        pages_->flush();
-        return frames.size();
+        received_ += count;
+        return count;
     }
 
     void echo(std::span<const std::byte> frame) {
@@ -200,15 +216,19 @@ private:
         return count;
     }
 
-    bool broken() const { return port_.broken() || (pages_ != nullptr && (pages_->broken() || pages_->refused())); }
-    bool lost() const { return broken() || backend_gone(); }
+    bool broken() const {
+        return port_.broken() ||
+               std::ranges::any_of(pages_, [](const PagesPort& queue) { return queue.broken() || queue.refused(); });
+    }
+    bool lost() const { return broken() || ending_ == Ending::backend_gone; }
 
     void decide(Clock::time_point now) {
         if (lost()) {
             ending_ = broken() ? Ending::ring_broken : Ending::backend_gone;
             return;
         }
-        ending_ = source_ ? end_.check(now, reclaimed_, port_.in_flight() == 0) : end_.check(now, received_);
+        const bool paused = device_.away() || (source_ && port_.in_flight() == 0);
+        ending_ = end_.check(now, source_ ? reclaimed_ : received_, paused);
         if (exhausted_ && port_.in_flight() == 0) ending_ = Ending::count;
         if (stop_) ending_ = Ending::signal;
     }
@@ -220,26 +240,33 @@ private:
             __builtin_ia32_pause();
             return;
         }
-        nanoseconds limit = longest_sleep;
+        nanoseconds limit = device_.away() ? longest_sleep_alone : longest_sleep;
         if (source_ && !exhausted_ && !port_.transmit_buffer().empty())
-            limit = std::clamp(nanoseconds(pacer_.due_time(source_->made()) - now), nanoseconds(0), longest_sleep);
+            limit = std::clamp(nanoseconds(pacer_.due_time(source_->made()) - now), nanoseconds(0), limit);
         sleep(limit);
         if (!device_.keep(now)) ending_ = Ending::backend_gone;
     }
 
     void sleep(nanoseconds limit) {
         if (!device_.calls()) return std::this_thread::sleep_for(std::min(limit, nap));
-        if (pages_ == nullptr) return port_.sleep(limit, device_.descriptor());
-        pages_->want_calls(true);
-        if (!pages_->has_used()) port_.sleep(limit, pages_->call_descriptor());
-        pages_->drain_call();
-        pages_->want_calls(false);
+        std::array<int, NetPort::most_also> calls{};
+        bool has_used = false;
+        for (std::size_t queue = 0; queue < pages_.size(); ++queue) {
+            pages_[queue].want_calls(true);
+            has_used |= pages_[queue].has_used();
+            calls[queue] = pages_[queue].call_descriptor();
+        }
+        if (!has_used) port_.sleep(limit, device_.descriptor(), std::span(calls).first(pages_.size()));
+        for (PagesPort& queue : pages_) {
+            queue.drain_call();
+            queue.want_calls(false);
+        }
     }
 
     const Options& options_;
     Transport& device_;
     NetPort& port_;
-    PagesPort* pages_;
+    std::deque<PagesPort>& pages_;  ///< by queue; empty: received into buffers
     const std::atomic<bool>& stop_;
     Clock::time_point start_;
     Clock::time_point last_moved_;
@@ -249,6 +276,7 @@ private:
     std::optional<Source> source_;
     bool exhausted_ = false;  ///< the source has no more
     std::vector<std::byte> scratch_;
+    HeldFrames held_;
     std::uint64_t received_ = 0;
     std::uint64_t reclaimed_ = 0;
     std::uint64_t queued_bytes_ = 0;
@@ -266,29 +294,27 @@ std::uint64_t wanted_features(const Options& options) {
 Result run(const Options& options, Transport& device, const std::atomic<bool>& stop) {
     const NetPort::Config config = port_config(options, device.features());
     const PagesPort::Config pages_config{config.ring.entries, config.ring.event_index};
-    GuestRam ram =
-        device.make_ram(NetPort::memory_bytes(config) + PagesPort::memory_bytes(pages_config), options.backing);
+    GuestRam ram = device.make_ram(
+        NetPort::memory_bytes(config) + options.queues * PagesPort::memory_bytes(pages_config), options.backing);
     NetPort port(ram, config);
     std::optional<PageRegion> region;
-    std::optional<PagesPort> pages;
-    if (!options.pages_path.empty()) {
-        region.emplace(find_region(options.pages_path, own_address(device)));
-        pages.emplace(ram, *region, pages_config);
-    }
-    const std::array<RingEnd*, ring_count> rings{pages ? static_cast<RingEnd*>(&*pages) : &port.receive_ring(),
-                                                 &port.transmit_ring()};
+    if (!options.pages_path.empty()) region.emplace(find_region(options.pages_path, own_address(device)));
+    std::deque<PagesPort> pages;
+    std::vector<RingEnd*> rings{&port.receive_ring(), &port.transmit_ring()};
+    rings.resize(rings_of(options));
+    for (unsigned queue = 0; region && queue < options.queues; ++queue)
+        rings[2 * queue] = &pages.emplace_back(ram, *region, pages_config);
 
-    Guest guest(options, device, port, pages ? &*pages : nullptr, stop);
+    Guest guest(options, device, port, pages, stop);
     device.activate(ram, rings);
-    if (pages)
-        pages->start();
-    else
-        port.post_buffers();
+    for (PagesPort& queue : pages) queue.start();
+    if (pages.empty()) port.post_buffers();
     guest.play();
-    if (pages && pages->refused())
-        throw std::runtime_error("the device refuses to lend pages, reason " +
-                                 std::to_string(pages->answer().raw & 0x0f) + " (docs/vrx.md, 3.4)");
-    if (!guest.backend_gone()) device.deactivate(rings);
+    for (const PagesPort& queue : pages)
+        if (queue.refused())
+            throw std::runtime_error("the device refuses to lend pages, reason " +
+                                     std::to_string(queue.answer().raw & 0x0f) + " (docs/vrx.md, 3.4)");
+    if (!guest.device_gone()) device.deactivate(rings);
     guest.drain();
     return guest.result();
 }

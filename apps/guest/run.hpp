@@ -9,8 +9,10 @@
 
 namespace vitrine::guest {
 
-/// Rings of a device.
-inline constexpr unsigned ring_count = 2;
+/// Of the device, two a queue pair.
+inline unsigned rings_of(const Options& options) {
+    return 2 * options.queues;
+}
 /// The virtio features to take if they are offered.
 std::uint64_t wanted_features(const Options& options);
 

@@ -8,17 +8,18 @@ Receiver::Receiver(const Options& options) : check_(options.mode == Mode::check)
     if (!options.pcap_out.empty()) capture_.emplace(options.pcap_out);
 }
 
-void Receiver::accept(std::span<const std::byte> frame) {
+std::optional<mem::Stamp> Receiver::accept(std::span<const std::byte> frame) {
     ++counts_.frames;
     counts_.bytes += frame.size();
     if (capture_) capture_->write(frame);
-    if (!check_) return;
-    if (const auto stamp = mem::read_test_frame(frame))
-        sequence_.accept(*stamp);
-    else if (stamp.error() == mem::StampFault::bad_crc)
-        ++counts_.bad_crc;
-    else
-        ++counts_.unstamped;
+    if (!check_) return std::nullopt;
+    const auto stamp = mem::read_test_frame(frame);
+    if (!stamp) {
+        ++(stamp.error() == mem::StampFault::bad_crc ? counts_.bad_crc : counts_.unstamped);
+        return std::nullopt;
+    }
+    sequence_.accept(*stamp);
+    return *stamp;
 }
 
 Result::Received Receiver::finish() {

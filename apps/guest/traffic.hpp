@@ -20,7 +20,8 @@ public:
     /// Throws std::runtime_error when --pcap-out cannot be written.
     explicit Receiver(const Options& options);
 
-    void accept(std::span<const std::byte> frame);
+    /// Returns its stamp, if it is checked and good.
+    std::optional<mem::Stamp> accept(std::span<const std::byte> frame);
     /// Closes the capture.
     Result::Received finish();
 

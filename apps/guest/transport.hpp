@@ -24,13 +24,18 @@ public:
 
     /// Zeroed memory that the device can reach. It must not outlive the transport.
     virtual GuestRam make_ram(std::size_t bytes, mem::Backing backing) = 0;
-    /// Gives the device memory and rings, as when the driver says DRIVER_OK. `rings[i]` becomes ring i.
+    /// Gives the device memory and rings, as when the driver says DRIVER_OK. `rings[i]` becomes ring i; null: that ring
+    /// stays unused.
     virtual void activate(const GuestRam& ram, std::span<RingEnd* const> rings) = 0;
     /// Stops the rings, as when the driver resets the device.
     virtual void deactivate(std::span<RingEnd* const> rings) = 0;
 
     /// To be called now and then. False when the device is gone, or does nothing any more until it is reset.
     virtual bool keep(Clock::time_point now) = 0;
+    /// The device is gone for the moment, and keep() looks for its return.
+    virtual bool away() const noexcept { return false; }
+    /// How often it has returned.
+    virtual std::uint64_t returns() const noexcept { return 0; }
     /// Whether the device calls through the rings' eventfds. If not, who waits looks again after a nap.
     virtual bool calls() const noexcept = 0;
     /// To be waited for beside those: readable when the device is gone. -1: there is no such thing.

@@ -47,6 +47,9 @@ static_assert(violation_names.size() == static_cast<std::size_t>(Violation::page
 class Violations {
 public:
     void count(Violation violation) noexcept { ++counts_[static_cast<std::size_t>(violation)]; }
+    void add(const Violations& others) noexcept {
+        for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += others.counts_[i];
+    }
     std::uint64_t of(Violation violation) const { return counts_[static_cast<std::size_t>(violation)]; }
     std::uint64_t total() const {
         std::uint64_t sum = 0;

@@ -99,6 +99,11 @@ TEST_CASE("vitrine-guest: a wrong command line ends with 2") {
         {"rx", "--socket", "a.sock", "--queue-size", "65536"},
         {"rx", "--socket", "a.sock", "--merge", "maybe"},
         {"rx", "--socket", "a.sock", "--memory", "disk"},
+        {"check", "--socket", "a.sock", "--hold", "3"},
+        {"rx", "--socket", "a.sock", "--pages", "x", "--hold", "3"},
+        {"check", "--socket", "a.sock", "--queues", "2"},
+        {"check", "--socket", "a.sock", "--pages", "x", "--hoard", "1"},
+        {"check", "--socket", "a.sock", "--hoard", "0"},
         {"rx", "--socket", "a.sock", "--no-such-option"},
         {"rx", "--socket", "a.sock", "--door", "d"},
         {"serve", "--socket", "a.sock", "--pages", "p"},
@@ -139,5 +144,7 @@ TEST_CASE("vitrine-guest: a device is either behind a socket or on the bus of th
     CHECK(refused({"check"}));
     CHECK(refused({"check", "--socket", "a.sock", "--pci", "0000:00:03.0"}));
     CHECK(refused({"check", "--pci", "0000:00:03.0", "--listen"}));
+    CHECK(refused({"check", "--pci", "0000:00:03.0", "--reconnect", "5"}));
+    CHECK(refused({"check", "--pci", "0000:00:03.0", "--pages", "pci", "--queues", "2"}));
     CHECK(refused({"check", "--pci", "0000:00:03.0", "--memory", "memfd"}));
 }

@@ -13,6 +13,7 @@
 
 #include <doctest/doctest.h>
 
+#include "apps/guest/held_frames.hpp"
 #include "apps/guest/pages_port.hpp"
 #include "mem/packet_region.hpp"
 #include "mem/page_pool.hpp"
@@ -321,4 +322,30 @@ TEST_CASE("a region that is none is refused with a reason") {
     CHECK_THROWS_AS(guest::PageRegion{file}, std::system_error);
     REQUIRE(::ftruncate(file.get(), 1 << 20) == 0);
     CHECK_THROWS_WITH_AS(guest::PageRegion{file}, doctest::Contains("no magic"), std::system_error);
+}
+
+TEST_CASE("a held frame is given back in its turn, and named when it is not what it was") {
+    Bench bench;
+    bench.port.start();
+    bench.open();
+    guest::HeldFrames held(2, 2048);
+    std::vector<std::uint16_t> pages;
+    for (std::uint64_t number = 0; number < 5; ++number) {
+        const mem::PageId page = bench.pool.take(mem::Holder::device);
+        mem::write_test_frame(bench.pool.bytes(page).first(100), {}, {}, {.flow = 0, .sequence = number});
+        REQUIRE(bench.queue->deliver(std::array{virtio::PagesQueue::Piece{page, 0, 100}}, {}) ==
+                virtio::Delivery::delivered);
+        bench.queue->publish();
+        for (const LentFrame& frame : bench.port.receive()) {
+            pages.push_back(static_cast<std::uint16_t>(frame.first));
+            held.keep(bench.port, frame, *mem::read_test_frame(frame.bytes));
+        }
+        CHECK(bench.port.pages_held() == std::min<std::size_t>(number + 1, 2));
+    }
+    // The device writes the next frame, which is whole and good, where the guest still reads: as bad as a broken one.
+    mem::write_test_frame(bench.pool.bytes(mem::PageId{pages[3]}).first(100), {}, {}, {.flow = 0, .sequence = 9});
+    CHECK(held.changed() == 0);
+    held.let_all_go();
+    CHECK(held.changed() == 1);
+    CHECK(bench.port.pages_held() == 0);
 }

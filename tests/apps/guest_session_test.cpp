@@ -122,7 +122,7 @@ Played play(const Options& options, const Backend::Work& work) {
     const std::atomic<bool> stop{false};
     Played played;
     {
-        Frontend device(mem::FileDescriptor(ends[1]), wanted_features(options), ring_count);
+        Frontend device(mem::FileDescriptor(ends[1]), wanted_features(options), rings_of(options));
         played.guest = run(options, device, stop);
     }
     played.backend = backend.wait();

@@ -16,6 +16,7 @@ sys.path.append(os.fspath(harness.ROOT / "tests/support"))
 import forced_call  # noqa: E402  # beside the tests of other languages
 
 FRAMES = 1_000_000 if harness.LONG else 30_000
+HELD_LIMIT = 1024
 MPROTECT, PROT_NONE = 10, 0
 
 
@@ -135,6 +136,39 @@ def serves_others_by_copy(lab: Lab) -> None:
     daemon.expect_clean_audit()
 
 
+def a_hoarder_starves_alone(lab: Lab) -> None:
+    """One guest, two queues: of one it never returns a page."""
+    simulator = lab.simulator("gen:size=64,rate=1000,flows=64", "--queues", "2", "--rss-udp")
+    simulator.ask("link down")
+    daemon = daemon_with_pages(lab, "--queues", "2")
+    hoarder = ledger.receiving_guest(lab, "check", *in_place(lab), "--queues", "2", "--hoard", "1")
+    ledger.open_wire(simulator, daemon)
+
+    def pair(number: int) -> dict:
+        return daemon.status()["pairs"][number]
+
+    wait_until(lambda: pair(1)["receive"]["drop_held"] > 0, "the hoarder to run dry")
+    before = pair(0)["receive"]["lent"]
+    wait_until(lambda: pair(0)["receive"]["lent"] > before + HELD_LIMIT, "frames by the other queue")
+    status = daemon.status()
+    good, starved = status["pairs"]
+    expect_equal({name: good["receive"][name] for name in good["receive"] if name.startswith("drop_")
+                  and good["receive"][name] != 0}, {}, "drops of the other queue")
+    expect_equal(starved["receive_ring"]["rx_held_max"], HELD_LIMIT, "pages that the hoarder has")
+    expect(starved["receive_ring"]["rx_held_tries"] > 0, "no try was counted")
+    expect_equal(starved["receive"]["lent"], HELD_LIMIT, "frames of the hoarder")
+    expect_equal(status["vf"]["rx_ring"]["pool_empty"], 0, "times that the NIC found no page")
+    expect_equal(simulator.status()["drops"].get("no_descriptor", 0), 0, "frames that found no page in the NIC")
+    daemon.expect_clean_audit()
+    report = hoarder.stop()
+    expect_equal((report["bad"], report["violations"]), (0, 0), "bad frames and broken rules")
+
+    ledger.receiving_guest(lab, "check", *in_place(lab), "--queues", "2")
+    wait_until(lambda: pair(1)["receive"]["lent"] > 2 * HELD_LIMIT, "frames for a guest that returns pages")
+    expect(pair(1)["receive_ring"]["rx_reclaimed"] >= HELD_LIMIT, "the hoarder's pages were not taken back")
+    daemon.expect_clean_audit()
+
+
 def maps_guest_memory(lab: Lab, guest_dma: str) -> None:
     """Of guest memory the NIC sees nothing, unless the operator says so: pages for receive, and copied transmit."""
     simulator, daemon = start(lab, f"gen:size=512,rate=5000,count={FRAMES // 10}", 512, "--guest-dma", guest_dma)
@@ -167,6 +201,7 @@ def main() -> None:
         suite.check("a vitrine that copies from pages that it cannot read dies", dies_of_hidden_pages_when_it_copies)
     else:
         print("SKIP: needs root, to hide the pages from vitrine by ptrace", flush=True)
+    suite.check("a guest that returns nothing of one queue starves that queue alone", a_hoarder_starves_alone)
     for guest_dma in ("off", "on"):
         suite.check(f"what the NIC sees of guest memory with --guest-dma={guest_dma}", maps_guest_memory, guest_dma)
     suite.check("killed in the middle, with pages in the guest's hands", survives_kills)

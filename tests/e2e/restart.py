@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Each of the programs dies in the middle of traffic, the link goes and the PF resets, and traffic comes back.
 
-vitrine-guest does not reconnect: it says that its back-end is gone and ends. So after the death of vitrine the guest
-starts anew as well; that rings are taken up where they stood is for the tests with a real front-end.
+Without --reconnect vitrine-guest says that its back-end is gone and ends, so that after the death of vitrine the guest
+starts anew as well. With it the guest lives on, and its rings are taken up where they stood.
 """
 
 import signal
@@ -54,6 +54,26 @@ def vitrine_is_killed(lab: Lab) -> None:
         expect_traffic(daemon)
         daemon.expect_clean_audit()
     expect_good_end(guest)
+    ledger.expect_faultless(simulator.status())
+
+
+def the_guest_lives_on(lab: Lab, mode: str, *options: str) -> None:
+    simulator = lab.simulator(ENDLESS, "--doorbells", "poll")
+    daemon = lab.daemon()
+    guest = ledger.receiving_guest(lab, mode, "--reconnect", "1000", *options)
+    for _ in range(ROUNDS + 2):
+        if mode != "tx":
+            expect_traffic(daemon)
+        if mode != "check":
+            before = sent(simulator)
+            wait_until(lambda: sent(simulator) > before + 1000, "traffic from the guest")
+        daemon.kill()
+        daemon = lab.daemon()
+    if mode != "tx":
+        expect_traffic(daemon)
+    report = guest.stop()
+    expect_equal(report["bad"] + report["violations"], 0, f"bad frames and broken rules {report}")
+    expect_equal(report["reconnects"], ROUNDS + 2, "returns of the back-end that the guest saw")
     ledger.expect_faultless(simulator.status())
 
 
@@ -173,6 +193,9 @@ def a_clean_end_leaves_nothing(lab: Lab) -> None:
 def main() -> None:
     suite = harness.Suite()
     suite.check("vitrine is killed in traffic: the next one takes its place", vitrine_is_killed)
+    for mode, *options in (["check"], ["echo"], ["tx", "--seconds", "100000", "--size", "1518"]):
+        suite.check(f"vitrine is killed in traffic under a guest that lives on: {mode} goes on", the_guest_lives_on, mode,
+                    *options)
     suite.check("a receiving guest is killed in traffic: the next one works", the_guest_is_killed, "check")
     suite.check("a sending guest is killed in traffic: the next one works", the_guest_is_killed, "tx", "--seconds",
                 "100000", "--size", "1518")
