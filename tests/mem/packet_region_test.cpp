@@ -1,11 +1,13 @@
 #include "mem/packet_region.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
 #include <grp.h>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -74,7 +76,18 @@ struct Attempts {
                                                             "read",
                                                             "open"};
     std::uint32_t won = 0;
+    std::array<int, names.size()> errors{};  ///< of those that failed
 
+    static std::size_t number_of(std::string_view name) {
+        return static_cast<std::size_t>(std::ranges::find(names, name) - names.begin());
+    }
+    void note(std::string_view name, bool success) {
+        if (success)
+            won |= 1u << number_of(name);
+        else
+            errors[number_of(name)] = errno;
+    }
+    int error(std::string_view name) const { return errors[number_of(name)]; }
     std::string text() const {
         std::string all;
         for (std::size_t i = 0; i < names.size(); ++i)
@@ -83,60 +96,52 @@ struct Attempts {
     }
 };
 
-void note(std::uint32_t& won, std::string_view name, bool success) {
-    const auto at = std::ranges::find(Attempts::names, name) - Attempts::names.begin();
-    if (success) won |= 1u << at;
-}
-
 /// The attempts of operations by descriptor, then those by path; in the peer's process.
-std::uint32_t try_descriptor(int file, std::size_t page_bytes) {
-    std::uint32_t won = 0;
-    note(won, "map writable", ::mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) != MAP_FAILED);
+void try_descriptor(Attempts& attempts, int file, std::size_t page_bytes) {
+    attempts.note("map writable",
+                  ::mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) != MAP_FAILED);
     void* readable = ::mmap(nullptr, page_bytes, PROT_READ, MAP_SHARED, file, 0);
     if (readable != MAP_FAILED) {
-        note(won, "read", static_cast<const InfoPage*>(readable)->magic == InfoPage::magic_number);
-        note(won, "madvise remove", ::madvise(readable, page_bytes, MADV_REMOVE) == 0);
-        note(won, "mprotect writable", ::mprotect(readable, page_bytes, PROT_READ | PROT_WRITE) == 0);
+        attempts.note("read", static_cast<const InfoPage*>(readable)->magic == InfoPage::magic_number);
+        attempts.note("madvise remove", ::madvise(readable, page_bytes, MADV_REMOVE) == 0);
+        attempts.note("mprotect writable", ::mprotect(readable, page_bytes, PROT_READ | PROT_WRITE) == 0);
     }
-    note(won, "ftruncate", ::ftruncate(file, 0) == 0);
-    note(won, "punch a hole",
-         ::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(page_bytes)) == 0);
-    note(won, "re-open for writing", ::open(("/proc/self/fd/" + std::to_string(file)).c_str(), O_RDWR) >= 0);
-    note(won, "fchmod", ::fchmod(file, 0666) == 0);
-    note(won, "pwrite", ::pwrite(file, "x", 1, 0) == 1);
-    return won;
+    attempts.note("ftruncate", ::ftruncate(file, 0) == 0);
+    attempts.note("punch a hole", ::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                                              static_cast<off_t>(page_bytes)) == 0);
+    attempts.note("re-open for writing", ::open(("/proc/self/fd/" + std::to_string(file)).c_str(), O_RDWR) >= 0);
+    attempts.note("fchmod", ::fchmod(file, 0666) == 0);
+    attempts.note("pwrite", ::pwrite(file, "x", 1, 0) == 1);
 }
 
-std::uint32_t try_path(const std::string& path, std::size_t page_bytes) {
-    std::uint32_t won = 0;
-    note(won, "open by path for writing", ::open(path.c_str(), O_RDWR) >= 0);
-    note(won, "truncate by path", ::truncate(path.c_str(), 0) == 0);
-    note(won, "chmod by path", ::chmod(path.c_str(), 0666) == 0);
+void try_path(Attempts& attempts, const std::string& path, std::size_t page_bytes) {
+    attempts.note("open by path for writing", ::open(path.c_str(), O_RDWR) >= 0);
+    attempts.note("truncate by path", ::truncate(path.c_str(), 0) == 0);
+    attempts.note("chmod by path", ::chmod(path.c_str(), 0666) == 0);
     const int file = ::open(path.c_str(), O_RDONLY);
-    note(won, "open", file >= 0);
-    if (file >= 0) won |= try_descriptor(file, page_bytes);
-    note(won, "unlink", ::unlink(path.c_str()) == 0);
-    return won;
+    attempts.note("open", file >= 0);
+    if (file >= 0) try_descriptor(attempts, file, page_bytes);
+    attempts.note("unlink", ::unlink(path.c_str()) == 0);
 }
 
-/// Runs `attempts` as user 65534 of the given group, in a child.
+/// Runs `act` as user 65534 of the given group, in a child.
 template <class Act>
-Attempts as_peer(gid_t group, Act attempts) {
+Attempts as_peer(gid_t group, Act act) {
     void* shared = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     REQUIRE(shared != MAP_FAILED);
-    auto* won = static_cast<std::uint32_t*>(shared);
+    auto* const attempts = new (shared) Attempts;
     const pid_t child = ::fork();
     if (child == 0) {
         if (::setgroups(0, nullptr) != 0 || ::setresgid(group, group, group) != 0 ||
             ::setresuid(65534, 65534, 65534) != 0)
             ::_exit(1);
-        *won = attempts();
+        act(*attempts);
         ::_exit(0);
     }
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     CHECK(status == 0);
-    const Attempts result{*won};
+    const Attempts result = *attempts;
     ::munmap(shared, 4096);
     return result;
 }
@@ -156,11 +161,20 @@ void check_peers(const std::string& parent) {
     const FileDescriptor view = region.read_only_view();
     region.pages()[0] = std::byte{0x42};
 
-    CHECK(as_peer(status.st_gid, [&] { return try_path(path, page); }).text() == "read, open");
-    CHECK(as_peer(nobody, [&] { return try_path(path, page); }).text().empty());
-    CHECK(as_peer(nobody, [&] { return try_descriptor(view.get(), page); }).text() == "read");
-    CHECK(as_peer(status.st_gid, [&] { return try_descriptor(view.get(), page); }).text() == "read");
-    CHECK(as_peer(status.st_gid, [&] { return try_path(bench.config().ledger_path, page); }).text().empty());
+    CHECK(as_peer(status.st_gid, [&](Attempts& all) { try_path(all, path, page); }).text() == "read, open");
+    CHECK(as_peer(nobody, [&](Attempts& all) { try_path(all, path, page); }).text().empty());
+    CHECK(as_peer(nobody, [&](Attempts& all) { try_descriptor(all, view.get(), page); }).text() == "read");
+    CHECK(as_peer(status.st_gid, [&](Attempts& all) { try_descriptor(all, view.get(), page); }).text() == "read");
+    CHECK(
+        as_peer(status.st_gid, [&](Attempts& all) { try_path(all, bench.config().ledger_path, page); }).text().empty());
+
+    // Refused for what it is, not because the attempt was made in a wrong way.
+    const Attempts refused = as_peer(nobody, [&](Attempts& all) { try_descriptor(all, view.get(), page); });
+    CHECK(refused.error("map writable") == EACCES);
+    CHECK(refused.error("mprotect writable") == EACCES);
+    CHECK(refused.error("ftruncate") == EINVAL);
+    CHECK(refused.error("punch a hole") == EBADF);
+    CHECK(refused.error("re-open for writing") == EACCES);
 
     CHECK(mode_of(path) == 0640);
     CHECK(file_bytes(region.file()) == region.layout().region_bytes);
