@@ -13,6 +13,7 @@
 #include "virtio/device_ring.hpp"
 #include "virtio/net_header.hpp"
 #include "virtio/page_lending.hpp"
+#include "virtio/steps.hpp"
 #include "virtio/vrx.hpp"
 
 namespace vitrine::virtio {
@@ -231,6 +232,6 @@ private:
     std::array<mem::PageId, most_absorbed> freed_;
 };
 
-using PagesQueue = BasicPagesQueue<>;
+using PagesQueue = BasicPagesQueue<DeviceSteps>;
 
 }  // namespace vitrine::virtio

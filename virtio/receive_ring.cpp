@@ -16,9 +16,9 @@ void ReceiveRing::decide() noexcept {
         return;
     }
     // Whoever held pages of this queue is gone (7.1).
-    mem::NoSteps no_steps;
+    DeviceSteps step;
     if (lending_ != nullptr && start.answer.none() && queue_ < lending_->ledger().queues())
-        counters_.rx_reclaimed += lending_->reclaim(queue_, no_steps);
+        counters_.rx_reclaimed += lending_->reclaim(queue_, step);
     if (start.mode == vrx::Mode::offset) {
         kind_.emplace<OffsetQueue>(memory_, ring, start.buffer_bytes, mergeable_, counters_);
     } else if (!start.answer.none()) {

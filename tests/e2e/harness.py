@@ -154,10 +154,10 @@ class Daemon(Process):
 
     def __init__(self, directory: pathlib.Path, options: tuple[str, ...], name: str,
                  front_end: tuple[str, ...] | None = None, before: tuple[str, ...] = (), trust: tuple[str, ...] = TRUST,
-                 **process_options):
+                 program: str = "vitrine", **process_options):
         self.socket = directory / "vhost.sock"
         self.run_directory = directory / "run"
-        command = [*before, BUILD / "vitrine", "run", *trust, "--run-dir", self.run_directory,
+        command = [*before, BUILD / program, "run", *trust, "--run-dir", self.run_directory,
                    "--vf", f"vfio-user:{directory / 'vf.sock'}",
                    *(front_end or ("--socket-path", self.socket)), *options]
         super().__init__(directory, name, command, **process_options)
