@@ -1,4 +1,5 @@
 // Wires: their descriptions, pace, and captures.
+#include <set>
 #include <stdexcept>
 
 #include <pcap/pcap.h>
@@ -28,12 +29,14 @@ std::size_t take_all(vf_sim::Wire& wire, Time now) {
 TEST_CASE("a wire that is described wrongly is refused, and the error names what is wrong") {
     for (const char* description :
          {"", "nothing", "null:x", "gen:size=63", "gen:size=9729", "gen:flows=0", "gen:speed=1", "gen:rate",
-          "gen:rate=abc", "gen:count=-1", "pcap:", "pcap:rate=5", "tap:", "tap:a-name-that-is-too-long"}) {
+          "gen:size=64-", "gen:size=128-64", "gen:size=-64", "gen:size=64-9729", "gen:rate=abc", "gen:count=-1",
+          "pcap:", "pcap:rate=5", "tap:", "tap:a-name-that-is-too-long"}) {
         CAPTURE(description);
         CHECK_THROWS_AS(vf_sim::make_wire(description), std::invalid_argument);
     }
     CHECK_THROWS_AS(vf_sim::make_wire("pcap:in=/nowhere/at.all"), std::runtime_error);
     CHECK(vf_sim::make_wire("gen:size=64,rate=1000,flows=2,count=5") != nullptr);
+    CHECK(vf_sim::make_wire("gen:size=64-9018") != nullptr);
 }
 
 TEST_CASE("the generator gives the flows in turn, each with its own sequence, to the address of the VF") {
@@ -52,6 +55,20 @@ TEST_CASE("the generator gives the flows in turn, each with its own sequence, to
     }
     CHECK(wire.next(start, vf_address).empty());
     CHECK(wire.done());
+}
+
+TEST_CASE("a generator of many sizes gives each of them, both ends too") {
+    GeneratorWire wire({.wire_bytes = 64, .most_wire_bytes = 127, .rate = 0, .flows = 1, .count = 1000});
+    std::set<std::size_t> sizes;
+    while (!wire.done()) {
+        const auto frame = wire.next(start, vf_address);
+        CHECK(mem::read_test_frame(frame));
+        sizes.insert(frame.size());
+        wire.take();
+    }
+    CHECK(sizes.size() == 64);
+    CHECK(*sizes.begin() == 60);
+    CHECK(*sizes.rbegin() == 123);
 }
 
 TEST_CASE("a paced generator keeps its rate, and makes up for a pause by 32 frames at most") {

@@ -1,5 +1,7 @@
 #include "tools/vf_sim/generator_wire.hpp"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 namespace vitrine::vf_sim {
@@ -10,7 +12,7 @@ GeneratorWire::GeneratorWire(const Options& options) : options_(options) {
 
 std::span<const std::byte> GeneratorWire::next(Time now, const mem::EthernetAddress& station) {
     if (done() || (pace_ && !pace_->ready(now))) return {};
-    const auto frame = std::span(frame_).first(options_.wire_bytes - 4);
+    const auto frame = std::span(frame_).first(frame_bytes());
     if (!ready_ || made_for_ != station) {
         mem::write_test_frame(
             frame, station, source,
@@ -19,6 +21,13 @@ std::span<const std::byte> GeneratorWire::next(Time now, const mem::EthernetAddr
         ready_ = true;
     }
     return frame;
+}
+
+/// Of the next frame, without CRC. The same in each run.
+std::size_t GeneratorWire::frame_bytes() const {
+    const std::size_t sizes = std::max(options_.most_wire_bytes, options_.wire_bytes) - options_.wire_bytes + 1;
+    const std::uint64_t scattered = (made_ * 0x9e3779b97f4a7c15) >> 32;
+    return options_.wire_bytes + scattered % sizes - 4;
 }
 
 void GeneratorWire::take() {

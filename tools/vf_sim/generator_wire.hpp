@@ -12,8 +12,9 @@ namespace vitrine::vf_sim {
 class GeneratorWire final : public Wire {
 public:
     struct Options {
-        std::size_t wire_bytes = 64;  ///< with CRC
-        double rate = 0;              ///< frames per second; 0: as fast as descriptors come
+        std::size_t wire_bytes = 64;       ///< with CRC
+        std::size_t most_wire_bytes = 64;  ///< if it is more, sizes in between take turns in no order
+        double rate = 0;                   ///< frames per second; 0: as fast as descriptors come
         unsigned flows = 1;
         std::optional<std::uint64_t> count;
     };
@@ -31,6 +32,8 @@ public:
     void report(nlohmann::json& status) const override;
 
 private:
+    std::size_t frame_bytes() const;
+
     Options options_;
     std::optional<Pace> pace_;
     std::array<std::byte, most_frame_bytes> frame_;

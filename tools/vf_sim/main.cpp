@@ -31,7 +31,8 @@ Wires:
   tap:NAME                             a tap device, made if it is not there
   pcap:in=FILE,out=FILE,rate=PPS       replays in order once the VF receives; records what it sends
   gen:size=BYTES,rate=PPS,flows=N,count=N
-                                       stamped frames to the VF, and a check of those that it sends
+                                       stamped frames to the VF, and a check of those that it sends;
+                                       size=LEAST-MOST: of many sizes
   Without a rate, gen and pcap wait for a descriptor, as under pause frames; with one, frames that find none are lost.
 
 Examples:

@@ -4,6 +4,8 @@
 #include <map>
 #include <stdexcept>
 #include <string_view>
+#include <tuple>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -43,13 +45,19 @@ public:
         return node.empty() ? std::string() : node.mapped();
     }
     std::optional<std::uint64_t> number(const std::string& name, std::uint64_t least, std::uint64_t most) {
+        return number_in(name, text(name), least, most);
+    }
+    /// "64" or "64-1518".
+    std::optional<std::pair<std::uint64_t, std::uint64_t>> range(const std::string& name, std::uint64_t least,
+                                                                 std::uint64_t most) {
         const std::string value = text(name);
         if (value.empty()) return std::nullopt;
-        std::uint64_t result = 0;
-        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), result);
-        if (error != std::errc{} || end != value.data() + value.size() || result < least || result > most)
-            fail(name + "=" + value + " is not a number from " + std::to_string(least) + " to " + std::to_string(most));
-        return result;
+        const std::size_t dash = value.find('-');
+        const auto first = number_in(name, value.substr(0, dash), least, most);
+        const auto last =
+            dash == std::string::npos ? first : number_in(name, value.substr(dash + 1), first.value_or(least), most);
+        if (!first || !last) fail(name + "=" + value + " is neither a number nor two, as in 64-1518");
+        return std::pair(*first, *last);
     }
     void expect_empty() const {
         if (!values_.empty()) fail("unknown setting '" + values_.begin()->first + "'");
@@ -59,6 +67,16 @@ public:
     }
 
 private:
+    std::optional<std::uint64_t> number_in(const std::string& name, const std::string& value, std::uint64_t least,
+                                           std::uint64_t most) const {
+        if (value.empty()) return std::nullopt;
+        std::uint64_t result = 0;
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), result);
+        if (error != std::errc{} || end != value.data() + value.size() || result < least || result > most)
+            fail(name + "=" + value + " is not a number from " + std::to_string(least) + " to " + std::to_string(most));
+        return result;
+    }
+
     std::string kind_;
     std::map<std::string, std::string> values_;
 };
@@ -67,7 +85,8 @@ constexpr std::uint64_t most_rate = 100'000'000;
 
 std::unique_ptr<Wire> make_generator(Settings settings) {
     GeneratorWire::Options options;
-    options.wire_bytes = settings.number("size", mem::least_test_frame_bytes + 4, 9728).value_or(64);
+    if (const auto sizes = settings.range("size", mem::least_test_frame_bytes + 4, 9728))
+        std::tie(options.wire_bytes, options.most_wire_bytes) = *sizes;
     options.rate = static_cast<double>(settings.number("rate", 0, most_rate).value_or(0));
     options.flows = static_cast<unsigned>(settings.number("flows", 1, 50000).value_or(1));
     options.count = settings.number("count", 0, UINT64_MAX);
