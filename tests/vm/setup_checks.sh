@@ -338,9 +338,9 @@ part_reboot() {
     refuses 3 'no user vitrine-vm1' bind vm1
     useradd --system --no-create-home vitrine-vm1
     # shellcheck disable=SC2016  # that it stays words is what is tested
-    echo 'vf = "eth0/a[$(touch /tmp/ran)]"' >/etc/vitrine/vm1.toml
+    echo 'vf = "eth0/a[$(touch ran)]"' >/etc/vitrine/vm1.toml
     refuses 2 'the number of a VF' bind vm1
-    [[ ! -e /tmp/ran ]] || fail "what stands in vm1.toml was run"
+    [[ ! -e /ran ]] || fail "what stands in vm1.toml was run"
     userdel vitrine-vm1
     rm -r /etc/vitrine
     passed "bind says what is missing"
