@@ -103,7 +103,8 @@ iperf3_runs() {
 }
 
 guest_listens() {
-    guest "netstat -ltn | grep -q :$1" >/dev/null
+    guest 'netstat -ltn; ps | grep iperf3; cat /lab/tmp/iperf3' >"$work/listen.log"  # shown if the test fails here
+    grep -q ":$1 " "$work/listen.log"
 }
 
 check_iperf3() {
@@ -137,10 +138,11 @@ check_queues() {
 
 # Counters that both sides keep, as pairs that must have grown by the same amount: what the driver counted, what its VF's
 # registers say (read in the guest, past the driver), and what went over the wire. Registers wrap at 32 bits here.
+# Fails if a frame crossed between the first of these reads and the last.
 take_counters() {
-    local base
+    local base frames
+    frames=$(frames_crossed)
     read_statistics
-    ask_vf_sim status >"$work/vf_sim.json"
     base=$(guest "sed -n '1s/ .*//p' /sys/class/net/$interface/device/resource")
     counters=(
         "$(statistic rx_packets)" "$(hardware_register "$base" 101c)" "$(field "$work/vf_sim.json" wire.rx_delivered)"
@@ -151,6 +153,13 @@ take_counters() {
         "$(($(field "$work/vf_sim.json" tx.bytes) + 4 * $(field "$work/vf_sim.json" tx.frames)))"
         "$(statistic multicast)" "$(hardware_register "$base" 1034)"
     )
+    [[ $(frames_crossed) == "$frames" ]]
+}
+
+# Leaves vf_sim's status behind.
+frames_crossed() {
+    ask_vf_sim status >"$work/vf_sim.json"
+    echo "$(field "$work/vf_sim.json" wire.offered) $(field "$work/vf_sim.json" tx.frames)"
 }
 
 hardware_register() {
@@ -162,21 +171,22 @@ grown() {
     echo $(((counters[$1] - before[$1]) & 0xffffffff))
 }
 
-# Now and then a frame crosses between two of these reads; then a later look agrees.
 counters_agree() {
-    take_counters
+    take_counters || return
+    printf '%s\n' "${counters[*]}" >"$work/agree.log"
     (($(grown 0) == $(grown 1) && $(grown 1) == $(grown 2) && $(grown 3) == $(grown 4) && $(grown 4) == $(grown 5) &&
         $(grown 6) == $(grown 7) && $(grown 8) == $(grown 9) && counters[10] == counters[11]))
 }
 
 check_statistics() {
     local before
-    take_counters
+    wait_until 30 "a moment without a frame ($label)" take_counters
     before=("${counters[@]}")
     iperf3_runs "to be counted" -t 1
     iperf3_runs "to be counted back" -t 1 -R
     pings_arrive 20 fd99::1 fd99::2 "to be counted"
-    wait_until 30 "equal statistics of driver, registers and wire ($label): ${counters[*]}" counters_agree
+    printf '%s\n' "${before[*]}" >"$work/before.log"
+    wait_until 30 "equal statistics of driver, registers and wire ($label)" counters_agree
     (($(grown 0) > 100 && $(grown 3) > 100)) || wrong "nothing was counted"
     [[ $(statistic rx_csum_offload_errors) == 0 ]] || wrong "the VF reported wrong checksums"
     ok "driver, VF registers and wire counted the same: $(grown 0) frames in, $(grown 3) out"
