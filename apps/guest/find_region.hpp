@@ -7,9 +7,9 @@
 
 namespace vitrine::guest {
 
-/// Maps the pages that belong to the device of this address. `where` is a file, "pci" for the one shared memory device
-/// (ivshmem) on the bus that has them, or "pci:ADDRESS". Throws std::system_error or std::runtime_error: none, more
-/// than one, pages of another device, not offered (any more).
+/// Maps the pages that belong to the device of this address. `where` is a file, "pci" for the one device with shared
+/// memory (ivshmem, virtio-pmem) on the bus that has them, or "pci:ADDRESS". Throws std::system_error or
+/// std::runtime_error: none, more than one, pages of another device, not offered (any more).
 PageRegion find_region(const std::string& where, const mem::EthernetAddress& device);
 
 }  // namespace vitrine::guest

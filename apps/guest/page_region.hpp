@@ -21,6 +21,8 @@ class PageRegion {
 public:
     /// Maps the whole file. Throws std::system_error (EPROTO) that says what is unsound about it.
     explicit PageRegion(const mem::FileDescriptor& file);
+    /// Maps a piece of a file in which there is more, and which is therefore no business of others: file() is none.
+    PageRegion(const mem::FileDescriptor& file, std::uint64_t offset, std::size_t bytes);
 
     const mem::RegionLayout& layout() const { return layout_; }
     /// As found at the start.
@@ -28,7 +30,7 @@ public:
     std::uint32_t tag() const { return mem::region_tag(info_.instance); }
 
     std::span<const std::byte> bytes() const { return mapping_.bytes(); }
-    /// Opened read-only: for a process that may read along.
+    /// Opened read-only: for a process that may read along. -1: there is none for others.
     int file() const { return file_.get(); }
     std::span<const std::byte> page(std::uint32_t page) const noexcept {
         return {mapping_.data() + layout_.pages_offset + page * layout_.page_bytes, layout_.page_bytes};

@@ -43,12 +43,16 @@ mem::FileDescriptor PciFunction::open_bar(unsigned bar, int flags) const {
     return mem::open(directory_ + "/resource" + std::to_string(bar), flags);
 }
 
-void PciFunction::set_command(std::uint16_t on, std::uint16_t off) {
-    constexpr off_t command = 4;
+std::uint16_t PciFunction::word(unsigned at) const {
     std::uint16_t value = 0;
-    if (::pread(config_.get(), &value, sizeof(value), command) != sizeof(value))
-        mem::throw_errno(address_ + ": read of its command register");
-    value = static_cast<std::uint16_t>((value | on) & ~off);
+    if (::pread(config_.get(), &value, sizeof(value), at) != sizeof(value))
+        mem::throw_errno(address_ + ": read of its configuration");
+    return value;
+}
+
+void PciFunction::set_command(std::uint16_t on, std::uint16_t off) {
+    constexpr unsigned command = 4;
+    const auto value = static_cast<std::uint16_t>((word(command) | on) & ~off);
     if (::pwrite(config_.get(), &value, sizeof(value), command) != sizeof(value))
         mem::throw_errno(address_ + ": write to its command register");
 }

@@ -20,6 +20,7 @@ public:
 
     const std::string& address() const { return address_; }
     std::array<std::byte, pci_config_bytes> config() const;
+    std::uint16_t device() const { return word(2); }
     mem::FileDescriptor open_bar(unsigned bar, int flags) const;
 
     /// Lets the function answer at its BARs, and nothing more.
@@ -35,6 +36,7 @@ private:
     static constexpr std::uint16_t memory_space = 1u << 1;
     static constexpr std::uint16_t bus_master = 1u << 2;
     static constexpr std::uint16_t no_interrupts = 1u << 10;
+    std::uint16_t word(unsigned at) const;
     void set_command(std::uint16_t on, std::uint16_t off);
 
     std::string address_;

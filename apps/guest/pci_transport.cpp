@@ -21,7 +21,7 @@ void write_halves(volatile std::uint32_t (&where)[2], mem::GuestPhys address) {
 
 PciTransport::PciTransport(const Place& place, std::uint64_t wanted)
     : function_(place.address, place.sysfs), ram_(place.ram_directory, place.address) {
-    const auto layout = find_virtio_registers(function_.config());
+    const auto layout = find_virtio_registers(function_.config(), VirtioKind::net);
     if (!layout) fail(ENODEV, std::string(layout.error()));
     layout_ = *layout;
     function_.enable_memory();

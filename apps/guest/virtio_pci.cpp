@@ -1,6 +1,7 @@
 #include "apps/guest/virtio_pci.hpp"
 
 #include <cstring>
+#include <utility>
 
 namespace vitrine::guest {
 namespace {
@@ -35,11 +36,12 @@ static_assert(sizeof(Capability) == 16);
 
 }  // namespace
 
-std::expected<VirtioPciLayout, std::string_view> find_virtio_registers(Config config) {
-    constexpr std::uint16_t red_hat = 0x1af4, modern_net = 0x1041, transitional_net = 0x1000;
+std::expected<VirtioPciLayout, std::string_view> find_virtio_registers(Config config, VirtioKind kind) {
+    constexpr std::uint16_t red_hat = 0x1af4, modern = 0x1040, transitional_net = 0x1000;
     const auto device = read<std::uint16_t>(config, 2);
-    if (read<std::uint16_t>(config, 0) != red_hat || (device != modern_net && device != transitional_net))
-        return std::unexpected("is no virtio network device");
+    const bool is_transitional = kind == VirtioKind::net && device == transitional_net;
+    if (read<std::uint16_t>(config, 0) != red_hat || (device != modern + std::to_underlying(kind) && !is_transitional))
+        return std::unexpected(kind == VirtioKind::net ? "is no virtio network device" : "is no virtio-pmem device");
 
     constexpr std::size_t status = 6, first_capability = 0x34, header_bytes = 0x40;
     constexpr std::uint16_t has_capabilities = 1u << 4;

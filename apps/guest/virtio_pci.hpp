@@ -57,12 +57,15 @@ struct RegisterWindow {
 struct VirtioPciLayout {
     RegisterWindow common;
     RegisterWindow notify;
-    RegisterWindow device;  ///< the network card's own
+    RegisterWindow device;  ///< those of its kind
     std::uint32_t notify_multiplier = 0;
 };
 
-/// Finds the registers of a virtio network device in its configuration space, or says why there are none.
+/// Kinds of virtio devices by their numbers (clause 5).
+enum class VirtioKind : std::uint16_t { net = 1, pmem = 27 };
+
+/// Finds the registers of a virtio device of this kind in its configuration space, or says why there are none.
 std::expected<VirtioPciLayout, std::string_view> find_virtio_registers(
-    std::span<const std::byte, pci_config_bytes> config);
+    std::span<const std::byte, pci_config_bytes> config, VirtioKind kind);
 
 }  // namespace vitrine::guest

@@ -10,6 +10,7 @@
 
 #include "apps/guest/driver_ring.hpp"
 #include "apps/guest/pci_transport.hpp"
+#include "apps/guest/pmem_range.hpp"
 #include "apps/guest/virtio_pci.hpp"
 #include "virtio/features.hpp"
 
@@ -52,13 +53,13 @@ struct Config {
         put<std::uint32_t>(at + 12, length);
         if (kind == 2) put<std::uint32_t>(at + 16, multiplier);
     }
-    bool found() const { return find_virtio_registers(bytes).has_value(); }
+    bool found() const { return find_virtio_registers(bytes, VirtioKind::net).has_value(); }
 };
 
 }  // namespace
 
 TEST_CASE("VIRTIO 1.3, 4.1.4: the registers are found by their capabilities") {
-    const auto layout = find_virtio_registers(Config().bytes);
+    const auto layout = find_virtio_registers(Config().bytes, VirtioKind::net);
     REQUIRE(layout.has_value());
     CHECK(layout->common.bar == 4);
     CHECK(layout->common.offset == 0);
@@ -71,7 +72,7 @@ TEST_CASE("VIRTIO 1.3, 4.1.4: the registers are found by their capabilities") {
 TEST_CASE("VIRTIO 1.3, 4.1.4.1: of several capabilities of a kind the first one counts") {
     Config config;
     config.capability(0x84, 0x70, 1, 2, 0x4000, 0x1000, 0);
-    CHECK(find_virtio_registers(config.bytes)->common.bar == 2);
+    CHECK(find_virtio_registers(config.bytes, VirtioKind::net)->common.bar == 2);
 }
 
 TEST_CASE("VIRTIO 1.3, 4.1.4.1: a capability with a reserved BAR is ignored") {
@@ -163,6 +164,14 @@ public:
         std::ifstream file(function() / "config");
         file.seekg(4).read(reinterpret_cast<char*>(&value), sizeof(value));
         return value;
+    }
+    /// What a virtio-pmem device with these registers would be.
+    PhysicalRange range() {
+        config.put<std::uint16_t>(2, 0x105b);
+        write("resource4", bar.data(), bar.size());
+        write("config", config.bytes.data(), config.bytes.size());
+        PciFunction function("0000:00:03.0", root_);
+        return pmem_range(function);
     }
     fs::path function() const { return fs::path(root_) / "bus/pci/devices/0000:00:03.0"; }
     fs::path ram_file() const { return fs::path(root_) / "vitrine-guest-0000:00:03.0"; }
@@ -272,6 +281,30 @@ TEST_CASE("what stands in the way of a device inside the VM is named with what h
         DriverRing ring(ram, {.entries = 8});
         const std::array<RingEnd*, 1> rings{&ring};
         CHECK_THROWS_AS(transport.activate(ram, rings), std::system_error);
+    }
+}
+
+TEST_CASE("VIRTIO 1.3, 5.19.4: a virtio-pmem device says where its memory begins and how much there is") {
+    PciBench bench;
+    const std::array<std::uint64_t, 2> start_and_bytes{0x1'4000'0000, 0x40'0000};
+    std::memcpy(&bench.bar[0x2000], start_and_bytes.data(), sizeof(start_and_bytes));
+    SUBCASE("as its registers say") {
+        const PhysicalRange range = bench.range();
+        CHECK(range.start == 0x1'4000'0000);
+        CHECK(range.bytes == 0x40'0000);
+        CHECK((bench.command() & 6) == 2);
+    }
+    SUBCASE("no registers of its kind") {
+        bench.config.put<std::uint8_t>(0x63, 3);
+        CHECK_THROWS_AS(bench.range(), std::system_error);
+    }
+    SUBCASE("registers that are too short for it") {
+        bench.config.put<std::uint32_t>(0x6c, 15);
+        CHECK_THROWS_AS(bench.range(), std::system_error);
+    }
+    SUBCASE("registers at the end of the BAR") {
+        bench.config.put<std::uint32_t>(0x68, 0x3ff4);
+        CHECK_THROWS_AS(bench.range(), std::system_error);
     }
 }
 

@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     using namespace vitrine::guest;
     std::array<std::byte, pci_config_bytes> config{};
     if (size != 0) std::memcpy(config.data(), data, size < config.size() ? size : config.size());
-    const auto layout = find_virtio_registers(config);
+    const auto layout = find_virtio_registers(config, VirtioKind::net);
     if (!layout) return 0;
     const bool usable = layout->common.bytes >= sizeof(VirtioCommonConfig) && layout->common.bar < pci_bars &&
                         layout->notify.bytes != 0 && layout->notify.bar < pci_bars && layout->device.bar < pci_bars &&

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2016  # words in single quotes are the guest's
 # The NIC's pages in a virtual machine: vf_sim <- vitrine <- QEMU's vhost-user <- vitrine-guest, which drives the
-# virtio-net device inside a Debian guest and reads the frames in the read-only BAR of an ivshmem device. Frames in pages
-# and by copy and the other way, with their books; a guest that writes to pages; its driver killed; vitrine killed and
+# virtio-net device inside a Debian guest and reads the frames in the read-only BAR of an ivshmem device, in the end in
+# the memory of a pmem device. Frames in pages and by copy and the other way, with their books; a guest that writes to pages; its driver killed; vitrine killed and
 # the whole machine reset while the guest holds pages; and the kernel's driver on the same device afterwards.
 set -euo pipefail
 
@@ -38,15 +38,27 @@ wrong() {
     fail "$*"
 }
 
-start_vm() {
-    local bytes
+# What shows the region to the guest: ivshmem, or what cloud-hypervisor has, a persistent memory device whose file is
+# mapped privately.
+region_options() {
+    local backend bytes
     bytes=$(stat -c %s "$work/pages")
+    backend="memory-backend-file,id=pages,mem-path=$work/pages,size=$bytes,readonly=on"
+    case $1 in
+        ivshmem) printf '%s\n' -object "$backend,share=on" -device ivshmem-plain,memdev=pages,addr=11 ;;
+        pmem) printf '%s\n' -m slots=1,maxmem=1G -object "$backend,share=off,rom=off" -device virtio-pmem-pci,memdev=pages,addr=11 ;;
+    esac
+}
+
+# start_vm WAY
+start_vm() {
+    local options
+    mapfile -t options < <(region_options "$1")
     # Not ended by a reset, as other guests are: this one is to boot again.
     start_lab_guest guest kernel-6.12 512 "loglevel=7" -action reboot=reset \
         -chardev "socket,id=vhost,path=$work/vhost.sock,reconnect-ms=200" -netdev vhost-user,id=net,chardev=vhost \
         -device "virtio-net-pci,netdev=net,mac=$vf_mac,romfile=,addr=10" \
-        -object "memory-backend-file,id=pages,mem-path=$work/pages,size=$bytes,share=on,readonly=on" \
-        -device ivshmem-plain,memdev=pages,addr=11
+        "${options[@]}"
     prepare_guest
 }
 
@@ -258,6 +270,28 @@ check_kernel_driver() {
     passed "the kernel's virtio_net on the same device: frames by copy"
 }
 
+# What the guest writes to such a device, it writes to a copy that it alone has.
+check_persistent_memory() {
+    local registers low high word before
+    guest "test ! -e $region_path/driver || echo $region >$region_path/driver/unbind" || wrong "no pmem device"
+    start_driver check "${in_pages[@]}"
+    open_wire
+    expect_more receive.lent
+    silence
+    end_driver "a pmem device"
+    [[ $(said pairs.0.receive.copied) == 0 ]] || wrong "$(said pairs.0.receive.copied) frames were copied"
+    passed "by a pmem device: $(reported received.frames) frames in pages, 0 bad, 0 copied"
+
+    before=$(sha256sum <"$work/pages")
+    registers=$(guest "sed -n '5s/ .*//p' $region_path/resource")
+    low=$(guest "devmem $(printf '0x%x' $((registers + 0x2000))) 32")
+    high=$(guest "devmem $(printf '0x%x' $((registers + 0x2004))) 32")
+    word=$(printf '0x%x' $(((high << 32 | low) + 4096)))
+    [[ $(guest "devmem $word 32 0x12345678; devmem $word 32") == 0x12345678 ]] || wrong "root in the guest cannot write at $word"
+    [[ $(sha256sum <"$work/pages") == "$before" ]] || wrong "a write in the guest reached the region"
+    passed "root in the guest writes to it: it reads what it wrote; the region is unchanged"
+}
+
 main() {
     need cpio python3
     need_lab
@@ -266,13 +300,17 @@ main() {
     pack_programs vitrine-guest write_pages
     pages_options=(--rx pages --pages-path "$work/pages")
     start_chain pages gen:size=512,rate=5000 "${pages_options[@]}"
-    start_vm
+    start_vm ivshmem
     check_pages_and_books
     check_writes
     check_driver_killed
     check_vitrine_killed
     check_machine_reset
     check_kernel_driver
+    kernel_is_content guest
+    stop_lab_guest guest
+    start_vm pmem
+    check_persistent_memory
     kernel_is_content guest
     stop_lab_guest guest
     stop_chain
