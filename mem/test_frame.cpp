@@ -3,8 +3,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
-
-#include <boost/crc.hpp>
+#include <libdeflate.h>
 
 namespace vitrine::mem {
 namespace {
@@ -38,11 +37,9 @@ std::uint16_t ipv4_checksum(std::span<const std::byte> header) {
 std::uint32_t crc_of(std::span<const std::byte> frame) {
     constexpr std::size_t crc_at = stamp_offset + offsetof(StampOnWire, crc);
     const std::uint32_t zero = 0;
-    boost::crc_32_type crc;
-    crc.process_bytes(frame.data(), crc_at);
-    crc.process_bytes(&zero, sizeof(zero));
-    crc.process_bytes(frame.data() + least_test_frame_bytes, frame.size() - least_test_frame_bytes);
-    return crc.checksum();
+    std::uint32_t crc = libdeflate_crc32(0, frame.data(), crc_at);
+    crc = libdeflate_crc32(crc, &zero, sizeof(zero));
+    return libdeflate_crc32(crc, frame.data() + least_test_frame_bytes, frame.size() - least_test_frame_bytes);
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 packages_to_build=(
     cmake ninja-build g++ pkg-config
     libhugetlbfs-dev libboost-dev libspdlog-dev libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-    libpcap-dev libcap-ng-dev libseccomp-dev python3
+    libpcap-dev libcap-ng-dev libseccomp-dev libdeflate-dev python3
 )
 
 # clang: fuzz targets and tools/check.sh. A name that ends in "-" gets its suite's version number (librte-net-virtio23).
