@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import sys
+import threading
 import time
 
 ETH_P_ALL = 0x0003
@@ -77,20 +78,26 @@ def send(interface: str, made: list[bytes], after_each_burst=None, burst: int = 
                 after_each_burst(number) if after_each_burst else time.sleep(0.02)
 
 
-class Receiver:
-    """Listens from its making on."""
+class Receiver(threading.Thread):
+    """Listens from its making on, in a thread: a socket holds only so much."""
 
-    def __init__(self, interface: str):
+    def __init__(self, interface: str, count: int):
+        super().__init__(daemon=True)
         self.port = open_interface(interface)
+        self.count = count
+        self.found: list[bytes] = []
+        self.start()
 
-    def take(self, count: int) -> list[bytes]:
-        """That many, or fewer when none came for a while."""
-        found = []
-        while len(found) < count and select.select([self.port], [], [], PATIENCE_SECONDS)[0]:
+    def run(self) -> None:
+        while len(self.found) < self.count and select.select([self.port], [], [], PATIENCE_SECONDS)[0]:
             frame, sender = self.port.recvfrom(65536)
             if sender[2] != PACKET_OUTGOING and is_ours(frame):
-                found.append(frame)
-        return found
+                self.found.append(frame)
+
+    def take(self) -> list[bytes]:
+        """All of them, or fewer when none came for a while."""
+        self.join()
+        return self.found
 
 
 def main() -> int:
@@ -109,9 +116,9 @@ def main() -> int:
         found = [frame for frame in capture_file.read(pathlib.Path(interface)) if is_ours(frame)]
         difference = first_difference(sorted(found), sorted(frames(int(count), int(mtu), TO_GUEST)))
     else:
-        receiver = Receiver(interface)
+        receiver = Receiver(interface, int(count))
         print("READY", flush=True)
-        found = receiver.take(int(count))
+        found = receiver.take()
         difference = first_difference(sorted(found), sorted(frames(int(count), int(mtu), TO_KERNEL)))
     print(difference or "EQUAL", flush=True)
     return 1 if difference else 0

@@ -15,6 +15,7 @@ import sys
 
 TUNSETIFF = 0x400454CA
 IFF_TAP_NO_PI = 0x0002 | 0x1000
+SO_RCVBUFFORCE = 33
 SOL_PACKET = 263
 PACKET_AUXDATA = 8
 ETH_P_ALL = 0x0003
@@ -31,7 +32,7 @@ def open_tap(name: str) -> int:
 def open_interface(name: str) -> socket.socket:
     port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     port.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-    port.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    port.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
     port.bind((name, ETH_P_ALL))
     return port
 
