@@ -3,6 +3,27 @@
 #include "virtio/vrx_start.hpp"
 
 namespace vitrine::virtio {
+namespace {
+
+std::string_view text_of(vrx::Refusal why) noexcept {
+    switch (why) {
+        case vrx::Refusal::not_offered:
+            return "refused: its mode is not offered";
+        case vrx::Refusal::unknown_version:
+            return "refused: unknown version";
+        case vrx::Refusal::too_small:
+            return "refused: ring or buffers too small";
+        case vrx::Refusal::other_region:
+            return "refused: it maps another region";
+        case vrx::Refusal::no_resources:
+            return "refused: no resources";
+        case vrx::Refusal::other:
+            break;
+    }
+    return "refused";
+}
+
+}  // namespace
 
 void ReceiveRing::decide() noexcept {
     auto& standard = std::get<ReceiveQueue>(kind_);
@@ -27,6 +48,15 @@ void ReceiveRing::decide() noexcept {
     } else if (!ring.answer().none()) {
         standard.clear_answer();
     }
+}
+
+std::string_view ReceiveRing::text() const noexcept {
+    if (broken()) return "broken";
+    if (!decided_) return "no buffer seen yet";
+    if (std::holds_alternative<PagesQueue>(kind_)) return "pages";
+    if (std::holds_alternative<OffsetQueue>(kind_)) return "offset";
+    const auto* const refused = std::get_if<Refused>(&kind_);
+    return refused != nullptr ? text_of(refused->answer().refusal()) : "copy";
 }
 
 }  // namespace vitrine::virtio

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <variant>
 
 #include "virtio/delivery.hpp"
@@ -81,11 +82,23 @@ public:
     }
     const ReceiveCounters& counters() const { return counters_; }
 
+    /// For people: what the ring became, and why it is not what its driver asked for. Control thread, while the poll
+    /// thread stands still; held() too.
+    std::string_view text() const noexcept;
+    /// Pages that the guest has of it.
+    std::size_t held() const noexcept {
+        const auto* const queue = std::get_if<PagesQueue>(&kind_);
+        return queue != nullptr ? queue->held() : 0;
+    }
+
 private:
     /// A ring with a marker that cannot be followed (3.4). It says so, and nothing else ever.
     class Refused {
     public:
-        Refused(const DeviceRing& ring, vrx::Answer answer) noexcept : ring_(ring) { ring_.set_answer(answer); }
+        Refused(const DeviceRing& ring, vrx::Answer answer) noexcept : ring_(ring), answer_(answer) {
+            ring_.set_answer(answer);
+        }
+        vrx::Answer answer() const { return answer_; }
         bool publish() noexcept { return ring_.publish(); }
         bool show() noexcept { return ring_.show(); }
         void owe_call() noexcept { ring_.owe_call(); }
@@ -99,6 +112,7 @@ private:
 
     private:
         DeviceRing ring_;
+        vrx::Answer answer_;  // the guest could change the one in its ring
     };
 
     void decide() noexcept;

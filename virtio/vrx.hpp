@@ -35,6 +35,7 @@ struct Answer {
     static constexpr Answer in(std::uint16_t used_flags) { return {static_cast<std::uint8_t>(used_flags >> shift)}; }
     constexpr bool none() const { return raw == 0; }
     constexpr bool is_refusal() const { return raw >= 0xf0; }
+    constexpr Refusal refusal() const { return static_cast<Refusal>(raw & 0x0f); }
     constexpr bool operator==(const Answer&) const = default;
 };
 /// In used.flags: kick when you have returned pages (4.6).

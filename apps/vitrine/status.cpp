@@ -190,7 +190,11 @@ json Daemon::status() {
         json receive = named(pairs_[pair]->receive_counters);
         receive["waiting"] = pairs_[pair]->receive.waiting();
         result["pairs"].push_back({{"receive", receive},
-                                   {"receive_ring", named(device_.receive_counters(pair))},
+                                   {"receive_ring", receive_ring},
+        json receive_ring = named(device_.receive_counters(pair));
+        const virtio::ReceiveRing* ring = device_.receive(pair);
+        receive_ring["runs_as"] = ring != nullptr ? ring->text() : "not running";
+        receive_ring["held"] = ring != nullptr ? ring->held() : 0;
                                    {"transmit", named(pairs_[pair]->transmit_counters)},
                                    {"transmit_ring", named(device_.transmit_counters(pair))}});
     }

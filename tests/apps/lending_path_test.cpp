@@ -93,6 +93,7 @@ TEST_CASE("VRX 3.4: where it is not allowed the marker is refused, the ring stay
     CHECK_FALSE(bench.driver.has_used());
     CHECK(bench.received.drop_ring_broken == 10);
     CHECK(bench.device.receive_counters(0).rx_refused == 1);
+    CHECK(bench.device.receive(0)->text() == "refused: its mode is not offered");
     bench.check_conserved();
 }
 
@@ -110,6 +111,8 @@ TEST_CASE(
     CHECK(bench.ledger.lent_to(0) == 2);
     CHECK(all(bench.bytes(bench.driver.take()->word), std::byte{9}));
     CHECK(bench.info.generation[0] == 0);
+    CHECK(bench.device.receive(0)->text() == "pages");
+    CHECK(bench.device.receive(0)->held() == 2);
     bench.check_conserved();
 
     bench.disconnect_guest();
@@ -117,6 +120,7 @@ TEST_CASE(
     bench.driver.start({});
     test::GuestRing standard(bench.ram, bench.receive_ring_at, bench.ring_entries);
     bench.connect_guest();
+    CHECK(bench.device.receive(0)->text() == "no buffer seen yet");
     standard.post({{bench.buffers_at, 1536}}, true);
     bench.nic_writes(60, true, std::byte{7});
     bench.receive.poll();

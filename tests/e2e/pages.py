@@ -134,6 +134,7 @@ def serves_others_by_copy(lab: Lab) -> None:
     second = ledger.receiving_guest(lab, "check")
     wait_until(lambda: ledger.total(daemon.status(), "receive", "copied") > 100, "copied frames")
     report = ledger.finish(simulator, daemon, second)
+    expect_equal(daemon.status()["pairs"][0]["receive_ring"]["runs_as"], "copy", "what its ring became")
     expect_equal((report["bad"], report["violations"]), (0, 0), "bad frames and broken rules")
     expect_equal(daemon.ask("audit")[1]["packets"]["guest"], 0, "pages with a guest that knows none")
     daemon.expect_clean_audit()
@@ -157,7 +158,9 @@ def a_hoarder_starves_alone(lab: Lab) -> None:
     good, starved = status["pairs"]
     expect_equal({name: good["receive"][name] for name in good["receive"] if name.startswith("drop_")
                   and good["receive"][name] != 0}, {}, "drops of the other queue")
-    expect_equal(starved["receive_ring"]["rx_held_max"], HELD_LIMIT, "pages that the hoarder has")
+    expect_equal([one["receive_ring"]["runs_as"] for one in status["pairs"]], ["pages", "pages"], "the rings")
+    expect_equal((starved["receive_ring"]["held"], starved["receive_ring"]["rx_held_max"]), (HELD_LIMIT, HELD_LIMIT),
+                 "pages that the hoarder has")
     expect(starved["receive_ring"]["rx_held_tries"] > 0, "no try was counted")
     expect_equal(starved["receive"]["lent"], HELD_LIMIT, "frames of the hoarder")
     expect_equal(status["vf"]["rx_ring"]["pool_empty"], 0, "times that the NIC found no page")
