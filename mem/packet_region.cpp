@@ -177,4 +177,11 @@ void PacketRegion::withdraw() noexcept {
     ::unlink(ledger_path_.c_str());
 }
 
+void PacketRegion::remove(const std::string& path, const std::string& ledger_path) {
+    FileDescriptor ledger;  // while it is locked nobody begins to use the pages
+    if (::access(ledger_path.c_str(), F_OK) == 0) ledger = open_ledger(ledger_path);
+    remove_old(path);
+    if (ledger) ::unlink(ledger_path.c_str());
+}
+
 }  // namespace vitrine::mem

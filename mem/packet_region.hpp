@@ -57,6 +57,9 @@ public:
     void offer(const std::array<std::uint8_t, 6>& mac, std::uint32_t modes) noexcept;
     /// A clean end: nothing is offered any more, and no file is left.
     void withdraw() noexcept;
+    /// Removes both files of a process that was killed. Throws std::system_error: EBUSY while one uses them, EPERM when
+    /// they are somebody else's.
+    static void remove(const std::string& path, const std::string& ledger_path);
 
 private:
     bool reopen(const Config& config);

@@ -7,6 +7,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "apps/vitrine/clean.hpp"
 #include "apps/vitrine/daemon.hpp"
 #include "apps/vitrine/needs.hpp"
 #include "apps/vitrine/notify.hpp"
@@ -35,6 +36,7 @@ int main(int argc, char** argv) {
         spdlog::set_pattern("vitrine: %^%l%$: %v");
         spdlog::set_level(spdlog::level::from_str(options->log_level));
         if (options->only_needs) return print_needs(*options);
+        if (options->only_clean) return vitrine::apps::clean(*options), 0;
         if (!options->allow_root) vitrine::apps::refuse_root();
         const auto environment = vitrine::apps::NotifyEnvironment::read();
         vitrine::apps::give_up_belongings(options->front_end.descriptor);

@@ -98,12 +98,30 @@ std::optional<std::array<std::uint8_t, 6>> parse_group(const std::string& text) 
     return address;
 }
 
-/// Whether `verb` comes before `other` among the arguments.
-bool is_verb(std::string_view verb, std::string_view other, int argc, char** argv) {
+/// The VM's own hugetlbfs where there is one: its front-end's group may look for names in it, as in the run directory.
+std::string pages_directory(const Options& options) {
+    const std::string huge = "/dev/vitrine/" + options.name;
+    return ::access(huge.c_str(), W_OK) == 0 ? huge : options.run_directory;
+}
+
+struct Verb {
+    const char* word;
+    const char* help;
+};
+constexpr auto verbs = std::to_array<Verb>({
+    {"run", "Serves one VM until SIGTERM."},
+    {"needs", "Prints the huge pages and the locked memory that `run` needs with the same options."},
+    {"clean", "Removes what a killed `run` with the same options left: sockets, packet pages, who holds them."},
+});
+
+/// The first verb among the arguments; `run` if there is none.
+std::string_view verb_among(int argc, char** argv) {
     const std::span<char*> words(argv, static_cast<std::size_t>(argc));
-    const auto found =
-        std::ranges::find_if(words, [&](std::string_view word) { return word == verb || word == other; });
-    return found != words.end() && *found == verb;
+    const auto is_verb = [](std::string_view word) {
+        return std::ranges::any_of(verbs, [word](const Verb& verb) { return word == verb.word; });
+    };
+    const auto found = std::ranges::find_if(words, is_verb);
+    return found != words.end() ? std::string_view(*found) : verbs.front().word;
 }
 
 }  // namespace
@@ -130,30 +148,33 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     app.set_config("--config", "", "TOML file with the options of `run` by their long names; the command line wins");
     app.allow_config_extras(CLI::config_extras_mode::error);
 
-    // Both verbs take the same options, so that the same TOML file does for both: only the one that is meant gets them.
-    const char* const run_help = "Serves one VM until SIGTERM.";
-    const char* const needs_help =
-        "Prints the huge pages and the locked memory that `run` needs with the same options.";
-    options.only_needs = is_verb("needs", "run", argc, argv);
-    app.add_subcommand(options.only_needs ? "run" : "needs", options.only_needs ? run_help : needs_help);
-    CLI::App* run =
-        app.add_subcommand(options.only_needs ? "needs" : "run", options.only_needs ? needs_help : run_help);
+    // All verbs take the same options, so that the same TOML file does for all: only the one that is meant gets them.
+    const std::string_view meant = verb_among(argc, argv);
+    options.only_needs = meant == "needs";
+    options.only_clean = meant == "clean";
+    CLI::App* run = nullptr;
+    for (const Verb& verb : verbs) {
+        CLI::App* const one = app.add_subcommand(verb.word, verb.help);
+        if (meant == verb.word) run = one;
+    }
     run->configurable();
     const auto file = std::make_shared<TomlFile>(run);
     app.config_formatter(file);
     run->fallthrough();
-    run->add_option("--name", options.name, "Name of the VM")->check([](const std::string& name) {
-        const bool plain =
-            !name.empty() && name.size() <= 32 && name[0] != '.' && std::ranges::all_of(name, [](unsigned char c) {
-                return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
-            });
-        return plain ? std::string() : "a name is 1 to 32 letters, digits, '-', '_' or '.'";
-    });
+    run->add_option(options.only_clean ? "name,--name" : "--name", options.name, "Name of the VM")
+        ->capture_default_str()
+        ->check([](const std::string& name) {
+            const bool plain =
+                !name.empty() && name.size() <= 32 && name[0] != '.' && std::ranges::all_of(name, [](unsigned char c) {
+                    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
+                });
+            return plain ? std::string() : "a name is 1 to 32 letters, digits, '-', '_' or '.'";
+        });
     run->add_option("--run-dir", run_directory_root, "Where the run directories of all VMs are")->capture_default_str();
     run->add_option(
            "--vf", options.vf,
            "The VF: its PCI address (0000:03:10.1), PF/INDEX (enp3s0f0/1), or a simulated one (vfio-user:PATH)")
-        ->required(!options.only_needs)
+        ->required(meant == "run")
         ->envname("VITRINE_VF")
         ->check([](const std::string& vf) {
             return driver::parse_vf_place(vf) ? std::string()
@@ -213,7 +234,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
 
     try {
         app.parse(argc, argv);
-        if (!run->parsed()) throw CLI::RequiredError("a verb: run or needs");
+        if (!run->parsed()) throw CLI::RequiredError("a verb: run, needs or clean");
         options.run_directory = run_directory_root + "/" + options.name;
         for (const unsigned vlan : vlans) options.vlans.push_back(static_cast<std::uint16_t>(vlan));
         options.guest_dma = guest_dma == "on";
@@ -251,9 +272,9 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
                 options.multicast_groups.push_back(*group);
             }
         }
-        if (options.rx_mode == "pages" && options.pages_path.empty())
-            options.pages_path = options.run_directory + "/pages";
-        if (options.rx_mode != "pages" && !options.pages_path.empty())
+        const bool names_pages = options.rx_mode == "pages" || options.only_clean;
+        if (names_pages && options.pages_path.empty()) options.pages_path = pages_directory(options) + "/pages";
+        if (!names_pages && !options.pages_path.empty())
             throw CLI::ValidationError("--pages-path", "only with --rx pages");
         const bool named = !options.front_end.connect_path.empty() || options.front_end.descriptor >= 0;
         if (!named && options.front_end.socket_path.empty())

@@ -51,6 +51,7 @@ struct Options {
     /// `vitrine needs`: nothing is run.
     bool only_needs = false;
     bool needs_as_json = false;
+    bool only_clean = false;  ///< `vitrine clean`
     std::uint32_t guest_memory_mib = 0;
 
     /// The wire's MTU: with a tunnel its headers come on top of the guest's packets.

@@ -6,11 +6,12 @@ import os
 import pathlib
 import signal
 import struct
+import subprocess
 import sys
 
 import harness
 import ledger
-from harness import Daemon, Lab, Process, expect, expect_equal, wait_until
+from harness import BUILD, Daemon, Lab, Process, expect, expect_equal, wait_until
 
 sys.path.append(os.fspath(harness.ROOT / "tests/support"))
 import forced_call  # noqa: E402  # beside the tests of other languages
@@ -193,6 +194,29 @@ def maps_guest_memory(lab: Lab, guest_dma: str) -> None:
     echo.stop()
 
 
+def cleans_up(lab: Lab) -> None:
+    lab.simulator("null")
+    daemon = daemon_with_pages(lab)
+    command = [BUILD / "vitrine", "clean", "default", "--run-dir", daemon.run_directory, "--socket-path", daemon.socket,
+               "--pages-path", lab.pages]
+
+    def clean() -> tuple[int, str]:
+        done = subprocess.run(command, capture_output=True, timeout=harness.PATIENCE_SECONDS, text=True, check=False)
+        return done.returncode, done.stderr
+
+    code, said = clean()
+    expect_equal(code, 1, "exit code of a clean-up while it runs")
+    expect("default runs" in said and "stop it first" in said, f"it said {said!r}")
+    daemon.expect_clean_audit()
+    daemon.kill()
+    left = [lab.pages, daemon.socket, daemon.run_directory / "default" / "ledger",
+            daemon.run_directory / "default" / "control.sock"]
+    expect(all(path.exists() for path in left), "a kill leaves nothing to clean up")
+    expect_equal(clean(), (0, ""), "a clean-up")
+    expect_equal([path for path in [*left, daemon.run_directory / "default"] if path.exists()], [], "left behind")
+    expect_equal(clean(), (0, ""), "another one")
+
+
 def main() -> None:
     suite = harness.Suite()
     for size in (64, 512, 1518, 9018):
@@ -210,6 +234,7 @@ def main() -> None:
     suite.check("a guest that returns nothing of one queue starves that queue alone", a_hoarder_starves_alone)
     for guest_dma in ("off", "on"):
         suite.check(f"what the NIC sees of guest memory with --guest-dma={guest_dma}", maps_guest_memory, guest_dma)
+    suite.check("vitrine clean removes what a killed one left, and nothing of one that runs", cleans_up)
     suite.check("killed in the middle, with pages in the guest's hands", survives_kills)
     suite.check("a guest without VRX after one with it", serves_others_by_copy)
     suite.finish()

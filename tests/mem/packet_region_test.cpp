@@ -360,3 +360,23 @@ TEST_CASE("VRX 11: the same holds on huge pages") {
     }
     check_peers(*mount);
 }
+TEST_CASE("what a killed process left is removed, but not while one uses it") {
+    const Bench bench;
+    const PacketRegion::Config config = bench.config();
+    {
+        const PacketRegion region(config);
+        try {
+            PacketRegion::remove(config.path, config.ledger_path);
+            FAIL("the pages of a living process were removed");
+        } catch (const std::system_error& error) {
+            CHECK(error.code().value() == EBUSY);
+        }
+        CHECK(std::filesystem::exists(config.path));
+        CHECK(std::filesystem::exists(config.ledger_path));
+    }
+    PacketRegion::remove(config.path, config.ledger_path);
+    CHECK_FALSE(std::filesystem::exists(config.path));
+    CHECK_FALSE(std::filesystem::exists(config.ledger_path));
+    PacketRegion::remove(config.path, config.ledger_path);  // nothing there is no error
+}
+
