@@ -128,6 +128,30 @@ TEST_CASE(
     CHECK(bench.ledger.lent_to(0) == 0);
     CHECK(bench.info.generation[0] == 1);
     CHECK(bench.received.copied == 1);
+    CHECK(bench.device.receive(0)->text() == "copy");
+    CHECK(bench.device.receive(0)->held() == 0);
+    bench.check_conserved();
+}
+
+TEST_CASE("VRX 4.4: while there is no VF or no link the guest's pages are taken back, and its markers answered") {
+    LendingBench bench;
+    bench.nic_writes(60);
+    bench.receive.poll();
+    const std::uint16_t page = bench.driver.take()->word.page();
+    bench.receive.detach(0);
+    bench.driver.give_back(page);
+    bench.driver.publish_returns();
+    CHECK(bench.receive.poll() == 1);
+    CHECK(bench.ledger.lent_to(0) == 0);
+    CHECK(bench.receive.poll() == 0);
+
+    bench.disconnect_guest();
+    bench.device.memory() = {};
+    bench.driver.start(virtio::vrx::Marker::of(virtio::vrx::Mode::pages, 0x0403'0201));
+    bench.driver.give_credits(1);
+    bench.connect_guest();
+    CHECK(bench.receive.poll() == 0);
+    CHECK(bench.driver.answer() == Answer::granted(virtio::vrx::Mode::pages));
     bench.check_conserved();
 }
 
