@@ -114,10 +114,12 @@ public:
         std::size_t freed = 0;
         for (std::size_t i = 0; i < count; ++i) {
             const std::uint16_t page = load_release_slot(seen_ + static_cast<std::uint32_t>(i));
-            if (lending_.take_back(queue_, page))
+            if (lending_.take_back(queue_, page)) {
                 freed_[freed++] = mem::PageId{page};
-            else
+                maybe_seen_ = false;
+            } else if (!maybe_seen_ || page >= lending_.ledger().pages()) {
                 ++counters_.bad_returns;
+            }
             step_();
         }
         seen_ += static_cast<std::uint32_t>(count);
@@ -203,7 +205,9 @@ private:
         step_();
         held_ = ledger.lent_to(queue_);
         seen_ = ledger.seen(queue_);
+        maybe_seen_ = true;
         absorb();  // one turn: no more than that can have been carried out and not yet noted in `seen`
+        maybe_seen_ = false;
     }
 
     std::uint32_t load_release_index() const noexcept {
@@ -225,6 +229,9 @@ private:
     std::size_t limit_;       ///< pages that the driver may hold
     std::size_t held_ = 0;    ///< pages that it does, and those that are staged
     std::uint32_t seen_ = 0;  ///< release ring entries read
+    /// These entries may have been read by a former process, which took their pages back and died: not the guest's
+    /// fault. Up to the first whose page is still lent, as they are carried out in order.
+    bool maybe_seen_ = false;
     std::size_t lent_since_absorb_ = 0;
     std::size_t staged_ = 0;  ///< of the burst that publish() will show
     std::array<mem::PageId, burst> pages_;
