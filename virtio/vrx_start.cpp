@@ -31,6 +31,8 @@ RingStart refuse(Refusal why) {
 RingStart read_marker(const DeviceRing& ring, const PageLending* lending, unsigned queue) noexcept {
     const Marker marker = load_marker(ring);
     if (!marker.has_magic()) return {};
+    // Its driver may have read that, and be on its way to come back without marker (3.4).
+    if (ring.answer().is_refusal()) return {.answer = ring.answer()};
     const std::uint32_t wanted = marker.mode_and_version & 0xff;
     if (marker.mode_and_version >> 8 != Marker::version) return refuse(Refusal::unknown_version);
 

@@ -86,6 +86,18 @@ TEST_CASE("VRX 3.4: where the operator allows nothing, every marker is refused; 
     CHECK(bench.start(PagesMemory::marker(Mode::offset), &pages_only).answer == Answer::refused(Refusal::not_offered));
 }
 
+TEST_CASE("VRX 3.4: a refusal is final until the ring is zeroed, whatever a restarted device allows by then") {
+    Bench bench;
+    const Answer refusal = bench.start(PagesMemory::marker(), nullptr).answer;
+    bench.device.ring(0).set_answer(refusal);
+    CHECK(virtio::read_marker(bench.device.ring(0), &bench.device.lending, 0).mode == Mode::standard);
+    CHECK(virtio::read_marker(bench.device.ring(0), &bench.device.lending, 0).answer == refusal);
+    const Marker none{};
+    std::memcpy(bench.memory.ram.at(bench.driver().marker_offset()), &none, sizeof(none));
+    CHECK(virtio::read_marker(bench.device.ring(0), &bench.device.lending, 0).answer.none());
+    CHECK(bench.start(PagesMemory::marker()).mode == Mode::pages);
+}
+
 TEST_CASE("VRX 4: a ring of one entry is refused, one of two is not") {
     Bench one({.entries = 1});
     CHECK(one.start(PagesMemory::marker()).answer == Answer::refused(Refusal::too_small));
