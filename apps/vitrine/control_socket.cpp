@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/vitrine/accept.hpp"
 #include "mem/socket.hpp"
 
 namespace vitrine::apps {
@@ -43,12 +44,7 @@ ControlSocket::~ControlSocket() {
 }
 
 void ControlSocket::accept() {
-    mem::FileDescriptor socket;
-    try {
-        socket = mem::accept_unix(listener_.get());
-    } catch (const std::system_error&) {
-        return;  // out of descriptors: the client waits
-    }
+    mem::FileDescriptor socket = accept_or_rest(loop_, listener_.get(), "control socket", accept_failures_);
     if (!socket || clients_.size() == most_clients) return;
     const auto client = clients_.insert(clients_.end(), {std::move(socket), {}});
     loop_.add(client->socket.get(), [this, client] { serve(client); });

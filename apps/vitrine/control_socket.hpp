@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <string>
@@ -24,6 +25,9 @@ public:
     ControlSocket(const ControlSocket&) = delete;
     ControlSocket& operator=(const ControlSocket&) = delete;
 
+    /// Tries to accept a client that failed for want of descriptors.
+    std::uint64_t accept_failures() const { return accept_failures_; }
+
 private:
     struct Client {
         mem::FileDescriptor socket;
@@ -41,6 +45,7 @@ private:
     Handler handler_;
     mem::FileDescriptor listener_;
     Clients clients_;
+    std::uint64_t accept_failures_ = 0;
 };
 
 }  // namespace vitrine::apps

@@ -103,6 +103,7 @@ private:
     mem::FileDescriptor listener_;
     std::unique_ptr<virtio::Session> session_;
     std::uint64_t front_ends_refused_ = 0;
+    std::uint64_t front_end_accept_failures_ = 0;
     Clock::time_point next_refusal_line_{};
     VfEvents vf_events_;
     Clock::time_point next_tick_{};

@@ -6,6 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "apps/vitrine/accept.hpp"
 #include "apps/vitrine/daemon.hpp"
 #include "mem/socket.hpp"
 
@@ -57,12 +58,7 @@ void Daemon::wait_for_front_end() {
 }
 
 void Daemon::accept_front_end() {
-    mem::FileDescriptor socket;
-    try {
-        socket = mem::accept_unix(listener_.get());
-    } catch (const std::system_error& error) {
-        spdlog::warn("front-end: {}", error.what());  // out of descriptors: it waits in the backlog
-    }
+    mem::FileDescriptor socket = accept_or_rest(loop_, listener_.get(), "front-end", front_end_accept_failures_);
     if (!socket || !may_serve(socket.get())) return;
     loop_.remove(listener_.get());  // one at a time: the next one waits in the backlog
     begin_session(std::move(socket));

@@ -179,22 +179,24 @@ json Daemon::status() {
     result["sandbox"] = sandbox_.status();
     result["front_end"] = {{"connected", session_ != nullptr},
                            {"refused_for_user", front_ends_refused_},
+                           {"accept_failures", front_end_accept_failures_},
                            {"features", fmt::format("{:#x}", device_.features())},
                            {"offered", fmt::format("{:#x}", device_.offered_features())},
                            {"memory", memory_sizes(device_.memory())},
                            {"session", named(device_.session_counters())}};
+    result["control"] = {{"accept_failures", control_.accept_failures()}};
     result["poller"] = {{"busy_turns", turns.busy}, {"idle_turns", turns.idle}, {"sleeps", turns.sleeps}};
     result["pages"] = {{"packets", pages_of(memory_.packet_pool)}, {"bounce", pages_of(memory_.bounce_pool)}};
     result["pairs"] = json::array();
     for (unsigned pair = 0; pair < pairs_.size(); ++pair) {
         json receive = named(pairs_[pair]->receive_counters);
         receive["waiting"] = pairs_[pair]->receive.waiting();
-        result["pairs"].push_back({{"receive", receive},
-                                   {"receive_ring", receive_ring},
         json receive_ring = named(device_.receive_counters(pair));
         const virtio::ReceiveRing* ring = device_.receive(pair);
         receive_ring["runs_as"] = ring != nullptr ? ring->text() : "not running";
         receive_ring["held"] = ring != nullptr ? ring->held() : 0;
+        result["pairs"].push_back({{"receive", receive},
+                                   {"receive_ring", receive_ring},
                                    {"transmit", named(pairs_[pair]->transmit_counters)},
                                    {"transmit_ring", named(device_.transmit_counters(pair))}});
     }

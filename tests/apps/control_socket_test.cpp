@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 #include <stdexcept>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vector>
@@ -12,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "mem/socket.hpp"
+#include "tests/support/directory.hpp"
 
 using namespace vitrine;
 using namespace std::chrono_literals;
@@ -19,23 +21,19 @@ using namespace std::chrono_literals;
 namespace {
 
 struct ControlBench {
-    std::string directory = "/tmp/vitrine-control-XXXXXX";
-    apps::EventLoop loop;
+    test::Directory directory;
+    apps::EventLoop::Time now{};
+    apps::EventLoop loop{[this] { return now; }};
     std::optional<apps::ControlSocket> control;
 
     ControlBench() {
-        REQUIRE(::mkdtemp(directory.data()) != nullptr);
         control.emplace(loop, path(), [](const std::string& method) -> nlohmann::json {
             if (method == "status") return {{"well", true}};
             if (method == "fail") throw std::runtime_error("it did not work");
             throw std::invalid_argument("no such method");
         });
     }
-    ~ControlBench() {
-        control.reset();
-        ::rmdir(directory.c_str());
-    }
-    std::string path() const { return directory + "/control.sock"; }
+    std::string path() const { return directory / "control.sock"; }
 
     /// What comes back for `text`; empty when the connection was cut.
     std::string exchange(const mem::FileDescriptor& client, const std::string& text) {
@@ -81,6 +79,28 @@ TEST_CASE("a client that floods without a line end is cut off, and the next one 
     CHECK(::recv(flood.get(), byte.data(), 1, MSG_DONTWAIT) <= 0);
     const mem::FileDescriptor client = mem::connect_unix(bench.path());
     CHECK(bench.exchange(client, "{\"method\":\"status\"}\n").find("well") != std::string::npos);
+}
+
+TEST_CASE("out of descriptors: a client waits, the listener is left alone for a second, and each try is counted") {
+    ControlBench bench;
+    const mem::FileDescriptor client = mem::connect_unix(bench.path());
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const int next_free = ::dup(client.get());
+    ::close(next_free);
+    const rlimit none{.rlim_cur = static_cast<rlim_t>(next_free), .rlim_max = before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    for (int turn = 0; turn < 50; ++turn) bench.loop.run_once(0ms);
+    CHECK(bench.control->accept_failures() == 1);
+    bench.now += 1s;
+    for (int turn = 0; turn < 50; ++turn) bench.loop.run_once(0ms);
+    CHECK(bench.control->accept_failures() == 2);
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(bench.exchange(client, "{\"method\":\"status\"}\n").empty());
+    bench.now += 1s;
+    for (int turn = 0; turn < 3; ++turn) bench.loop.run_once(0ms);
+    CHECK(mem::wait_readable(client.get(), 5s));
+    CHECK(bench.control->accept_failures() == 2);
 }
 
 TEST_CASE("more clients than places: the surplus is closed, those before are served") {
