@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cerrno>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -20,11 +21,17 @@ std::string directory_of(const std::string& path) {
     return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// Of the file system that `path` lies or will lie on: a huge page on hugetlbfs, else a small one.
+/// Of the file system that `path` lies or will lie on: a huge page on hugetlbfs, a small one on tmpfs. On any other the
+/// kernel would write frames to a disk, and hold them back from the NIC meanwhile.
 std::size_t file_page_bytes_at(const std::string& path) {
     const std::string directory = directory_of(path);
     struct statfs status{};
     if (::statfs(directory.c_str(), &status) != 0) throw_errno("statfs " + directory);
+    if (status.f_type != HUGETLBFS_MAGIC && status.f_type != TMPFS_MAGIC)
+        throw std::system_error(EINVAL, std::generic_category(),
+                                path +
+                                    ": packet pages must lie in memory, and this is neither hugetlbfs nor tmpfs "
+                                    "(mount -t hugetlbfs none /dev/hugepages, then name a file there; or in /dev/shm)");
     return static_cast<std::size_t>(status.f_bsize);
 }
 
@@ -74,8 +81,8 @@ Mapping map_populated(int file, std::size_t bytes, const std::string& what) {
 PacketRegion::PacketRegion(const Config& config)
     : path_(config.path),
       ledger_path_(config.ledger_path),
-      ledger_file_(open_ledger(config.ledger_path)),
       file_page_bytes_(file_page_bytes_at(config.path)),
+      ledger_file_(open_ledger(config.ledger_path)),
       layout_(region_layout(config.wanted_pages, config.page_bytes, file_page_bytes_)) {
     reopened_ = reopen(config);
     if (!reopened_) create(config);
@@ -170,18 +177,18 @@ void PacketRegion::offer(const std::array<std::uint8_t, 6>& mac, std::uint32_t m
     std::atomic_ref(info().modes).store(modes | InfoPage::has_header_table, std::memory_order_release);
 }
 
-void PacketRegion::withdraw() noexcept {
-    std::atomic_ref(info().modes).store(0, std::memory_order_release);
-    PageLedger::spoil(ledger_mapping_.bytes());
-    ::unlink(path_.c_str());
-    ::unlink(ledger_path_.c_str());
-}
-
 void PacketRegion::remove(const std::string& path, const std::string& ledger_path) {
     FileDescriptor ledger;  // while it is locked nobody begins to use the pages
     if (::access(ledger_path.c_str(), F_OK) == 0) ledger = open_ledger(ledger_path);
     remove_old(path);
     if (ledger) ::unlink(ledger_path.c_str());
+}
+
+void PacketRegion::withdraw() noexcept {
+    std::atomic_ref(info().modes).store(0, std::memory_order_release);
+    PageLedger::spoil(ledger_mapping_.bytes());
+    ::unlink(path_.c_str());
+    ::unlink(ledger_path_.c_str());
 }
 
 }  // namespace vitrine::mem

@@ -21,7 +21,7 @@ namespace vitrine::mem {
 class PacketRegion {
 public:
     struct Config {
-        std::string path;         ///< on hugetlbfs, or on a file system in memory
+        std::string path;         ///< on hugetlbfs or tmpfs
         std::string ledger_path;  ///< on a file system in memory, in a directory of our own
         std::size_t wanted_pages = 0;
         std::size_t page_bytes = 2048;
@@ -30,7 +30,7 @@ public:
     };
 
     /// Throws std::system_error naming what failed: EBUSY when another process uses the ledger, EPERM when a file of
-    /// somebody else has the name.
+    /// somebody else has the name, EINVAL when the path is on a disk.
     explicit PacketRegion(const Config& config);
 
     /// The pages that a former process lent are still lent. Else the region is new and zero.
@@ -69,9 +69,9 @@ private:
 
     std::string path_;
     std::string ledger_path_;
+    std::size_t file_page_bytes_;
     FileDescriptor ledger_file_;  ///< locked as long as we live; it never leaves the process, as the region's does
     Mapping ledger_mapping_;
-    std::size_t file_page_bytes_;
     RegionLayout layout_;
     FileDescriptor file_;
     Mapping mapping_;

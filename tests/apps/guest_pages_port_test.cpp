@@ -1,11 +1,9 @@
 /// Our own guest's driver for pages, against the device's own code and against a device that breaks the rules.
 
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <fcntl.h>
-#include <filesystem>
 #include <poll.h>
 #include <random>
 #include <thread>
@@ -17,6 +15,7 @@
 #include "apps/guest/pages_port.hpp"
 #include "mem/packet_region.hpp"
 #include "mem/page_pool.hpp"
+#include "tests/support/directory.hpp"
 #include "virtio/page_lending.hpp"
 #include "virtio/pages_queue.hpp"
 #include "virtio/vrx_start.hpp"
@@ -34,17 +33,6 @@ namespace {
 /// them.
 struct Bench {
     static constexpr std::uint32_t held_limit = 40;
-
-    struct Directory {
-        Directory() : path((std::filesystem::temp_directory_path() / "vitrine-pages-XXXXXX").string()) {
-            REQUIRE(::mkdtemp(path.data()) != nullptr);
-        }
-        ~Directory() {
-            std::error_code ignored;
-            std::filesystem::remove_all(path, ignored);
-        }
-        std::string path;
-    };
 
     explicit Bench(std::uint16_t entries = 16, bool event_index = true) : config{entries, event_index} {}
 
@@ -83,9 +71,9 @@ struct Bench {
         return number;
     }
 
-    Directory directory;
-    mem::PacketRegion region{{.path = directory.path + "/pages",
-                              .ledger_path = directory.path + "/ledger",
+    test::Directory directory{test::in_memory};
+    mem::PacketRegion region{{.path = directory / "pages",
+                              .ledger_path = directory / "ledger",
                               .wanted_pages = 200,
                               .queues = 1,
                               .held_limit = held_limit}};
@@ -318,7 +306,7 @@ TEST_CASE("VRX 7.5: a device that comes back finds the guest's pages; the guest 
 
 TEST_CASE("a region that is none is refused with a reason") {
     const Bench bench;
-    const mem::FileDescriptor file = mem::open(bench.directory.path + "/other", O_CREAT | O_RDWR, 0600);
+    const mem::FileDescriptor file = mem::open(bench.directory / "other", O_CREAT | O_RDWR, 0600);
     CHECK_THROWS_AS(guest::PageRegion{file}, std::system_error);
     REQUIRE(::ftruncate(file.get(), 1 << 20) == 0);
     CHECK_THROWS_WITH_AS(guest::PageRegion{file}, doctest::Contains("no magic"), std::system_error);

@@ -27,7 +27,7 @@ RELEASED_AT, SLEEPING_AT, GATHER_AT = 128, 132, 136  # docs/zero_copy.md, 2
 
 def start(lab: Lab, wire: str = "gen:size=1518"):
     simulator = lab.simulator(wire)
-    return simulator, lab.daemon("--rx", "pages", "--pages-path", str(lab.directory / "pages"))
+    return simulator, lab.daemon("--rx", "pages", "--pages-path", str(lab.pages))
 
 
 def guest_command(mode: str, *options: str) -> list:
@@ -35,7 +35,7 @@ def guest_command(mode: str, *options: str) -> list:
 
 
 def device(lab: Lab) -> tuple[str, ...]:
-    return "--socket", str(lab.directory / "vhost.sock"), "--pages", str(lab.directory / "pages")
+    return "--socket", str(lab.directory / "vhost.sock"), "--pages", str(lab.pages)
 
 
 def serve(lab: Lab) -> harness.Process:

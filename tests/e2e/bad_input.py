@@ -8,6 +8,7 @@ import pathlib
 import socket
 import struct
 import sys
+import tempfile
 
 import fake_vf_server
 import harness
@@ -175,6 +176,13 @@ def names_missing_huge_pages(lab: Lab) -> None:
     expect_refusal(lab, command, FAILED, ["huge"])
 
 
+def names_a_disk_for_packet_pages(lab: Lab) -> None:
+    lab.simulator("null")
+    pages = lab.directory / "pages"
+    expect_refusal(lab, run(lab, *vf(lab), "--rx", "pages", "--pages-path", pages), FAILED,
+                   [str(pages), "neither hugetlbfs nor tmpfs", "mount -t hugetlbfs", "/dev/shm"])
+
+
 def names_the_locked_memory_limit(lab: Lab) -> None:
     """As a user without rights and with 64 KiB to lock: the VF's socket must be open to it, and its own directory."""
     simulator = lab.simulator("null")
@@ -326,6 +334,10 @@ def main() -> None:
         suite.check("a missing mount for huge pages is named", names_a_missing_mount_for_huge_pages)
     else:
         print("SKIP: a missing mount for huge pages: needs root")
+    if tempfile.gettempdir().startswith("/dev/shm"):
+        print("SKIP: packet pages on a disk: temporary files are in memory")
+    else:
+        suite.check("a disk is no place for packet pages, says a line that names one", names_a_disk_for_packet_pages)
     if harness.free_huge_pages() > 512:
         print(f"SKIP: missing huge pages: {harness.free_huge_pages()} are free, more than the test can ask for")
     else:

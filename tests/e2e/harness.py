@@ -211,6 +211,8 @@ class Lab:
 
     def __init__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="vitrine-e2e."))
+        self.in_memory = pathlib.Path(tempfile.mkdtemp(prefix="vitrine-e2e.", dir="/dev/shm"))
+        self.pages = self.in_memory / "pages"  # for --pages-path
         self.processes: list[Process] = []
 
     def keep(self, process):
@@ -263,7 +265,8 @@ class Lab:
                 print(f"    {process.name}: {line}")
 
     def remove(self) -> None:
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for directory in (self.directory, self.in_memory):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 class Suite:

@@ -31,11 +31,11 @@ def start(lab: Lab, wire: str, size: int | str, *options: str):
 
 
 def daemon_with_pages(lab: Lab, *options: str):
-    return lab.daemon("--rx", "pages", "--pages-path", str(lab.directory / "pages"), *options)
+    return lab.daemon("--rx", "pages", "--pages-path", str(lab.pages), *options)
 
 
 def in_place(lab: Lab) -> tuple:
-    return ("--pages", str(lab.directory / "pages"))
+    return ("--pages", str(lab.pages))
 
 
 def mappings(process: Process) -> list[dict]:
@@ -52,7 +52,7 @@ def mappings(process: Process) -> list[dict]:
 
 def packet_pages(lab: Lab, daemon: Daemon) -> list[dict]:
     """The daemon's own mapping of what lies behind info page and header table."""
-    path = lab.directory / "pages"
+    path = lab.pages
     with open(path, "rb") as region:
         begin, = struct.unpack_from("<Q", region.read(4096), 48)
     return [{**place, "first": max(place["first"], place["first"] + begin - place["offset"])}
@@ -123,7 +123,7 @@ def survives_kills(lab: Lab) -> None:
     report = guest.stop()
     expect_equal((report["bad"], report["violations"]), (0, 0), "bad frames and broken rules")
     expect_equal(daemon.terminate(), 0, "the daemon's end")
-    expect(not (lab.directory / "pages").exists(), "a clean end leaves the pages behind")
+    expect(not lab.pages.exists(), "a clean end leaves the pages behind")
 
 
 def serves_others_by_copy(lab: Lab) -> None:
@@ -134,8 +134,8 @@ def serves_others_by_copy(lab: Lab) -> None:
     first.stop()
     second = ledger.receiving_guest(lab, "check")
     wait_until(lambda: ledger.total(daemon.status(), "receive", "copied") > 100, "copied frames")
-    report = ledger.finish(simulator, daemon, second)
     expect_equal(daemon.status()["pairs"][0]["receive_ring"]["runs_as"], "copy", "what its ring became")
+    report = ledger.finish(simulator, daemon, second)
     expect_equal((report["bad"], report["violations"]), (0, 0), "bad frames and broken rules")
     expect_equal(daemon.ask("audit")[1]["packets"]["guest"], 0, "pages with a guest that knows none")
     daemon.expect_clean_audit()

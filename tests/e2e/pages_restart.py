@@ -30,7 +30,7 @@ MOST_UNDER_WAY = 1024 + 64
 
 
 def pages_path(lab: Lab) -> str:
-    return str(lab.directory / "pages")
+    return str(lab.pages)
 
 
 def living_guest(lab: Lab, *options: str) -> Guest:

@@ -220,7 +220,7 @@ def opens_no_other_file(lab: Lab) -> None:
 
 def removes_packet_pages_elsewhere(lab: Lab) -> None:
     """On a hugetlbfs, usually, where a file that stays would hold huge pages."""
-    with tempfile.TemporaryDirectory() as elsewhere:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
         lab.simulator("null")
         daemon = lab.daemon("--rx", "pages", "--pages-path", f"{elsewhere}/pages")
         expect_equal(os.listdir(elsewhere), ["pages"], "files while it runs")

@@ -76,7 +76,7 @@ def passes_frames(lab: Lab, kind: str, version: int, rx: str, guest_mtu: int, gu
     try:
         end.add_device(kind, version, guest_mtu)
         tunnel = f"{kind}:vni={VNI},local={LOCAL[version]},remote={REMOTE[version]}"
-        pages = lab.directory / "pages"
+        pages = lab.pages
         jumbo = guest_mtu > 1500
         lab.simulator("tap:wire", "--doorbells", "poll", *(["--pf-mtu", "9000"] if jumbo else []))
         daemon = lab.daemon("--tunnel", tunnel, "--guest-dma", guest_dma, *(["--mtu", str(guest_mtu)] if jumbo else []),
@@ -100,7 +100,7 @@ def passes_frames_in_a_vlan(lab: Lab, rx: str, guest_dma: str) -> None:
         helper.wait_until_ready(lambda: helper.output_file.read_text() == "READY\n")
         run("ip", "link", "set", "vlan7", "txqueuelen", "10000")
         quiet("vlan7", mtu=1500)
-        pages = lab.directory / "pages"
+        pages = lab.pages
         lab.simulator("tap:wire", "--doorbells", "poll")
         daemon = lab.daemon("--tunnel", "vlan:id=7", "--guest-dma", guest_dma,
                             *(["--rx", "pages", "--pages-path", str(pages)] if rx == "pages" else []))

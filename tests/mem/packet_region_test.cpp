@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
 #include <grp.h>
+#include <linux/magic.h>
 #include <new>
 #include <optional>
 #include <string>
@@ -20,37 +20,29 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/support/directory.hpp"
+
 using namespace vitrine::mem;
+namespace test = vitrine::test;
 
 namespace {
 
-/// A directory of our own, removed with what is in it.
-struct Directory {
-    explicit Directory(const std::string& parent) : path(parent + "/vitrine-region-XXXXXX") {
-        if (::mkdtemp(path.data()) == nullptr) throw_errno("mkdtemp " + path);
-        ::chmod(path.c_str(), 0750);
-    }
-    ~Directory() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path, ignored);
-    }
-    std::string path;
-};
-
 struct Bench {
-    explicit Bench(const std::string& region_parent = std::filesystem::temp_directory_path().string())
-        : regions(region_parent) {}
+    explicit Bench(const std::string& region_parent = test::in_memory) : regions(region_parent) {
+        ::chmod(regions.path.c_str(), 0750);
+        ::chmod(private_files.path.c_str(), 0750);
+    }
 
     PacketRegion::Config config() const {
-        return {.path = regions.path + "/pages",
-                .ledger_path = private_files.path + "/ledger",
+        return {.path = regions / "pages",
+                .ledger_path = private_files / "ledger",
                 .wanted_pages = 300,
                 .queues = 2,
                 .held_limit = 100};
     }
 
-    Directory regions;
-    Directory private_files{std::filesystem::temp_directory_path().string()};
+    test::Directory regions;
+    test::Directory private_files;
 };
 
 mode_t mode_of(const std::string& path) {
@@ -184,8 +176,7 @@ void check_peers(const std::string& parent) {
 
 std::optional<std::string> huge_page_mount() {
     struct statfs status{};
-    constexpr long hugetlbfs_magic = 0x958458f6;
-    if (::statfs("/dev/hugepages", &status) != 0 || status.f_type != hugetlbfs_magic ||
+    if (::statfs("/dev/hugepages", &status) != 0 || status.f_type != HUGETLBFS_MAGIC ||
         ::access("/dev/hugepages", W_OK) != 0)
         return std::nullopt;
     try {
@@ -309,11 +300,32 @@ TEST_CASE("two processes never use the same pages") {
     }
 }
 
+TEST_CASE("a file that is not in memory is refused, with what to do, and nothing is left") {
+    struct statfs status{};
+    const Bench bench(std::filesystem::temp_directory_path().string());
+    REQUIRE(::statfs(bench.regions.path.c_str(), &status) == 0);
+    if (status.f_type == TMPFS_MAGIC) {
+        MESSAGE("skipped: the directory for temporary files is in memory");
+        return;
+    }
+    try {
+        const PacketRegion region(bench.config());
+        FAIL("packet pages on a disk");
+    } catch (const std::system_error& error) {
+        const std::string_view text(error.what());
+        CHECK(error.code().value() == EINVAL);
+        CHECK(text.starts_with(bench.config().path + ": packet pages must lie in memory"));
+        CHECK(text.find("mount -t hugetlbfs") != std::string_view::npos);
+    }
+    CHECK(std::filesystem::is_empty(bench.regions.path));
+    CHECK(std::filesystem::is_empty(bench.private_files.path));
+}
+
 TEST_CASE("a name that is a link, a directory, or somebody else's file is refused and left alone") {
     const Bench bench;
     const std::string path = bench.config().path;
     SUBCASE("link") {
-        const std::string target = bench.regions.path + "/target";
+        const std::string target = bench.regions / "target";
         open(target, O_CREAT | O_RDWR, 0600);
         std::filesystem::create_symlink(target, path);
         CHECK_THROWS_AS(PacketRegion(bench.config()), std::system_error);
@@ -348,18 +360,6 @@ TEST_CASE("a clean end leaves no file, and tells those who still look") {
     CHECK(reinterpret_cast<const InfoPage*>(seen.data())->modes == 0);
 }
 
-TEST_CASE("VRX 11: a peer of the region's group can read it and nothing else; others cannot even do that") {
-    check_peers(std::filesystem::temp_directory_path().string());
-}
-
-TEST_CASE("VRX 11: the same holds on huge pages") {
-    const auto mount = huge_page_mount();
-    if (!mount) {
-        MESSAGE("skipped: no huge pages at /dev/hugepages");
-        return;
-    }
-    check_peers(*mount);
-}
 TEST_CASE("what a killed process left is removed, but not while one uses it") {
     const Bench bench;
     const PacketRegion::Config config = bench.config();
@@ -380,3 +380,15 @@ TEST_CASE("what a killed process left is removed, but not while one uses it") {
     PacketRegion::remove(config.path, config.ledger_path);  // nothing there is no error
 }
 
+TEST_CASE("VRX 11: a peer of the region's group can read it and nothing else; others cannot even do that") {
+    check_peers(test::in_memory);
+}
+
+TEST_CASE("VRX 11: the same holds on huge pages") {
+    const auto mount = huge_page_mount();
+    if (!mount) {
+        MESSAGE("skipped: no huge pages at /dev/hugepages");
+        return;
+    }
+    check_peers(*mount);
+}

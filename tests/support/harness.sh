@@ -7,6 +7,7 @@
 source_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=${VITRINE_BUILD:-$source_root/build}
 work=           # this test's temporary directory
+work_in_memory= # another, on a tmpfs, for packet pages
 started=()      # the names of what start began, latest first
 
 # shellcheck source=tools/setup/children.sh
@@ -56,6 +57,7 @@ enter_private_world() {
     fi
     unset VITRINE_PRIVATE_WORLD
     work=$(mktemp -d "${TMPDIR:-/tmp}/vitrine-test.XXXXXX")
+    work_in_memory=$(mktemp -d /dev/shm/vitrine-test.XXXXXX)
     world_process=$BASHPID
     trap leave_private_world EXIT
     trap 'exit 130' INT
@@ -74,7 +76,7 @@ leave_private_world() {
     if ((status != 0 && status != 77)); then
         show_logs
     fi
-    rm -rf "$work"
+    rm -rf "$work" "$work_in_memory"
     exit "$status"
 }
 

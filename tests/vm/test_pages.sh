@@ -42,8 +42,8 @@ wrong() {
 # mapped privately.
 region_options() {
     local backend bytes
-    bytes=$(stat -c %s "$work/pages")
-    backend="memory-backend-file,id=pages,mem-path=$work/pages,size=$bytes,readonly=on"
+    bytes=$(stat -c %s "$work_in_memory/pages")
+    backend="memory-backend-file,id=pages,mem-path=$work_in_memory/pages,size=$bytes,readonly=on"
     case $1 in
         ivshmem) printf '%s\n' -object "$backend,share=on" -device ivshmem-plain,memdev=pages,addr=11 ;;
         pmem) printf '%s\n' -m slots=1,maxmem=1G -object "$backend,share=off,rom=off" -device virtio-pmem-pci,memdev=pages,addr=11 ;;
@@ -174,9 +174,9 @@ at_the_wire() {
 # Whatever becomes of the writes in the guest, they reach no byte of the file.
 check_writes() {
     local before after answer
-    before=$(sha256sum <"$work/pages")
+    before=$(sha256sum <"$work_in_memory/pages")
     answer=$(guest "write_pages $region_path/resource2; echo status \$?")
-    after=$(sha256sum <"$work/pages")
+    after=$(sha256sum <"$work_in_memory/pages")
     [[ $before == "$after" ]] || wrong "a write in the guest reached the region: $answer"
     passed "root in the guest writes to the BAR: ${answer//$'\n'/, }; the region is unchanged"
 
@@ -282,13 +282,13 @@ check_persistent_memory() {
     [[ $(said pairs.0.receive.copied) == 0 ]] || wrong "$(said pairs.0.receive.copied) frames were copied"
     passed "by a pmem device: $(reported received.frames) frames in pages, 0 bad, 0 copied"
 
-    before=$(sha256sum <"$work/pages")
+    before=$(sha256sum <"$work_in_memory/pages")
     registers=$(guest "sed -n '5s/ .*//p' $region_path/resource")
     low=$(guest "devmem $(printf '0x%x' $((registers + 0x2000))) 32")
     high=$(guest "devmem $(printf '0x%x' $((registers + 0x2004))) 32")
     word=$(printf '0x%x' $(((high << 32 | low) + 4096)))
     [[ $(guest "devmem $word 32 0x12345678; devmem $word 32") == 0x12345678 ]] || wrong "root in the guest cannot write at $word"
-    [[ $(sha256sum <"$work/pages") == "$before" ]] || wrong "a write in the guest reached the region"
+    [[ $(sha256sum <"$work_in_memory/pages") == "$before" ]] || wrong "a write in the guest reached the region"
     passed "root in the guest writes to it: it reads what it wrote; the region is unchanged"
 }
 
@@ -298,7 +298,7 @@ main() {
     need_built vf_sim vitrine vitrinectl vitrine-guest write_pages
     enter_private_world "$@"
     pack_programs vitrine-guest write_pages
-    pages_options=(--rx pages --pages-path "$work/pages")
+    pages_options=(--rx pages --pages-path "$work_in_memory/pages")
     start_chain pages gen:size=512,rate=5000 "${pages_options[@]}"
     start_vm ivshmem
     check_pages_and_books

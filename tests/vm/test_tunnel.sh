@@ -52,7 +52,7 @@ make_device() {
 # start_vitrine KIND RX
 start_vitrine() {
     local pages=()
-    [[ $2 == copy ]] || pages=(--rx pages --pages-path "$work/pages")
+    [[ $2 == copy ]] || pages=(--rx pages --pages-path "$work_in_memory/pages")
     start vitrine "$build/vitrine" run --allow-root --allow-same-uid --seccomp kill --name tunnel --run-dir "$work/run" \
         --vf "vfio-user:$work/second.sock" --socket-path "$work/vhost.sock" "${pages[@]}" \
         --tunnel "$1:vni=$vni,local=$local_address,remote=$remote_address"
@@ -76,7 +76,7 @@ arrived() {
 # to_guest RX
 to_guest() {
     local pages=() way=copied
-    [[ $1 == copy ]] || { pages=(--pages "$work/pages"); way=lent; }
+    [[ $1 == copy ]] || { pages=(--pages "$work_in_memory/pages"); way=lent; }
     start guest "$build/vitrine-guest" rx --socket "$work/vhost.sock" --idle-seconds 600 --wait-seconds 600 \
         --pcap-out "$work/arrived.pcap" "${pages[@]}"
     wait_until 60 "the receive ring to start" ring_has_started
