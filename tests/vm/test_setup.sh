@@ -16,7 +16,7 @@ lab_guest_seconds=3300
 start_host() {
     mkdir -p "$work/share/tools"
     cp -r "$source_root/tools/setup.sh" "$source_root/tools/setup" "$work/share/tools"
-    cp "$here/setup_root.sh" "$here/setup_checks.sh" "$work/share"
+    cp "$here/setup_root.sh" "$here/setup_checks.sh" "$here/setup_faults.sh" "$work/share"
     start_lab_guest "$1" kernel-6.12 768 "$2" \
         -virtfs "local,path=$work/share,mount_tag=share,security_model=none,readonly=on" \
         -device intel-iommu,intremap=on,caching-mode=on \
