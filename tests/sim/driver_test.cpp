@@ -232,6 +232,22 @@ TEST_CASE("a client that goes makes room for the next, which finds a clean funct
           status["wire"]["rx_delivered"].get<std::uint64_t>() + dropped(status));
 }
 
+TEST_CASE("while the link is down each frame that the wire offers is counted as that, and as nothing else") {
+    SimulatorThread simulator("gen:size=64,rate=20000");
+    DriverBench bench(simulator.socket_path());
+    Receiver receiver{bench};
+    CHECK(receiver.until(500));
+    simulator.command("link down");
+    const auto number = [](const nlohmann::json& value) { return value.get<std::uint64_t>(); };
+    const auto before = simulator.status();
+    CHECK(eventually([&] { return number(simulator.status()["drops"]["link_down"]) > 100; }));
+    const auto after = simulator.status();
+    CHECK(after["wire"]["rx_delivered"] == before["wire"]["rx_delivered"]);
+    CHECK(number(after["wire"]["offered"]) - number(before["wire"]["offered"]) ==
+          number(after["drops"]["link_down"]) - number(before["drops"]["link_down"]));
+    CHECK(number(after["wire"]["offered"]) == number(after["wire"]["rx_delivered"]) + dropped(after));
+}
+
 TEST_CASE("an armed vector wakes a sleeper once, in both directions") {
     for (const bool mapped : {true, false}) {
         CAPTURE(mapped);
