@@ -194,6 +194,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     listen->excludes(inherit)->excludes(connect);
     inherit->excludes(connect);
     run->add_option("--queues", options.pairs, "Queue pairs that the guest is offered")
+        ->capture_default_str()
         ->check(CLI::Range(1u, 4u) & CLI::IsMember({1u, 2u, 4u}));
     const CLI::Option* const mtu =
         run->add_option("--mtu", options.mtu,
@@ -205,21 +206,28 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     run->add_option("--rx", options.rx_mode,
                     "Receive path: auto, copy into the guest's buffers, or pages: lent to a guest that asks for them, "
                     "copy to others")
+        ->capture_default_str()
         ->check(CLI::IsMember({"auto", "copy", "pages"}));
-    run->add_option("--pages-path", options.pages_path,
-                    "With --rx pages: the file that the VM maps read-only, on hugetlbfs (default: pages in the run "
-                    "directory)");
+    run->add_option(
+        "--pages-path", options.pages_path,
+        "With --rx pages: the file that the VM maps read-only, on hugetlbfs or tmpfs (default: pages in "
+        "/dev/vitrine/NAME if that is ours to write, as `setup.sh apply` makes it, else in the run directory)");
     run->add_option("--guest-dma", guest_dma,
                     "on: the VM has no balloon, free-page reporting, virtio-mem or post-copy, "
                     "and the NIC may read its memory (zero-copy transmit)")
+        ->capture_default_str()
         ->check(CLI::IsMember({"on", "off"}));
-    run->add_option("--vlan", vlans, "VLANs to receive, e.g. 10,20")->delimiter(',')->check(CLI::Range(0, 4095));
-    run->add_option("--multicast", multicast, "auto, all, or a list of group addresses");
+    run->add_option("--vlan", vlans, "VLANs to receive, e.g. 10,20 (default: none)")
+        ->delimiter(',')
+        ->check(CLI::Range(0, 4095));
+    run->add_option("--multicast", multicast, "auto, all, or a list of group addresses")->capture_default_str();
     run->add_flag("--promiscuous", options.promiscuous, "Ask the PF for all frames (it must trust the VF)");
-    run->add_option("--idle", idle, "Microseconds to spin before sleeping, or busy: never sleep");
+    run->add_option("--idle", idle, "Microseconds to spin before sleeping, or busy: never sleep")
+        ->capture_default_str();
     run->add_option("--pages", options.pages, "Packet pages (default: as many as the rings can use)")
         ->check(CLI::Range(256u, 65535u));
     run->add_option("--memory", memory, "Packet memory: auto, huge (or fail) or small")
+        ->capture_default_str()
         ->check(CLI::IsMember({"auto", "huge", "small"}));
     run->add_flag("--allow-root", options.allow_root, "Run even as user 0 (without its capabilities)");
     run->add_flag("--allow-same-uid", options.allow_same_uid,
@@ -228,7 +236,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
                     "At a system call that vitrine has no use for: kill (the process), errno, log, off")
         ->check(CLI::IsMember(std::vector<std::string>(seccomp_mode_names.begin(), seccomp_mode_names.end())))
         ->capture_default_str();
-    run->add_option("--log-level", options.log_level)
+    run->add_option("--log-level", options.log_level, "What is worth a line")
         ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
         ->capture_default_str();
 

@@ -2,10 +2,13 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
+#include <sstream>
 #include <string_view>
-#include <unistd.h>
 
 #include <doctest/doctest.h>
+
+#include "tests/support/directory.hpp"
 
 using vitrine::apps::Options;
 
@@ -27,14 +30,9 @@ Parsed parse(std::vector<std::string> words) {
 }
 
 struct TomlText {
-    std::string path = "/tmp/vitrine-options-XXXXXX";
-    explicit TomlText(const std::string& text) {
-        const int file = ::mkstemp(path.data());
-        REQUIRE(file >= 0);
-        ::close(file);
-        std::ofstream(path) << text;
-    }
-    ~TomlText() { ::unlink(path.c_str()); }
+    vitrine::test::Directory directory;
+    std::string path = directory / "options.toml";
+    explicit TomlText(const std::string& text) { std::ofstream(path) << text; }
 };
 
 }  // namespace
@@ -72,6 +70,52 @@ TEST_CASE("needs takes the options and the TOML file of run, but does not ask fo
     CHECK(with_file.options->guest_memory_mib == 512);
     CHECK_FALSE(parse({"run", "--config", file.path}).options->only_needs);
     CHECK(parse({"run", "--vf", "vfio-user:/x", "--json"}).exit_code == 2);
+}
+
+TEST_CASE("clean takes a name, and the options of run that say where things lie") {
+    const Parsed named = parse({"clean", "vm7", "--run-dir", "/r"});
+    REQUIRE(named.options);
+    CHECK(named.options->only_clean);
+    CHECK(named.options->run_directory == "/r/vm7");
+    CHECK(named.options->front_end.socket_path == "/r/vm7/vhost.sock");
+    CHECK(named.options->pages_path == "/r/vm7/pages");
+    const TomlText file("vf = 'enp3s0f0/1'\nrx = 'pages'\npages-path = '/dev/hugepages/x'\nname = 'vm8'\n");
+    const Parsed from_file = parse({"clean", "--config", file.path});
+    REQUIRE(from_file.options);
+    CHECK(from_file.options->name == "vm8");
+    CHECK(from_file.options->pages_path == "/dev/hugepages/x");
+    CHECK(parse({"run", "vm7", "--vf", "vfio-user:/x"}).exit_code == 2);
+}
+
+TEST_CASE("the help of run names the default of each option that has one") {
+    std::ostringstream said;
+    std::streambuf* const before = std::cout.rdbuf(said.rdbuf());
+    const Parsed help = parse({"run", "--help"});
+    std::cout.rdbuf(before);
+    CHECK(help.exit_code == 0);
+    const std::string text = said.str();
+    for (const auto& [option, value] :
+         std::vector<std::pair<std::string, std::string>>{{"name", "[default]"},
+                                                          {"run-dir", "[/"},
+                                                          {"socket-path", "default: vhost.sock"},
+                                                          {"queues", "[1]"},
+                                                          {"mtu", "default: 1"},
+                                                          {"rx", "[auto]"},
+                                                          {"pages-path", "default: pages"},
+                                                          {"guest-dma", "[off]"},
+                                                          {"vlan", "default: none"},
+                                                          {"multicast", "[auto]"},
+                                                          {"idle", "[50]"},
+                                                          {"pages", "default: as many"},
+                                                          {"memory", "[auto]"},
+                                                          {"seccomp", "[kill]"},
+                                                          {"log-level", "[info]"}}) {
+        CAPTURE(option);
+        const std::size_t begin = text.find("  --" + option + " ");
+        REQUIRE(begin != std::string::npos);
+        const std::string entry = text.substr(begin, text.find("\n  --", begin + 1) - begin);
+        CHECK(entry.find(value) != std::string::npos);
+    }
 }
 
 TEST_CASE("a wrong option is a usage error: exit code 2") {

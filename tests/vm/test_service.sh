@@ -81,10 +81,11 @@ check_walls() {
     passed "system calls and files are on lists, with Debian 13's C library"
 }
 
+# check_traffic WHEN OPTION-OF-THE-RECEIVER...
 check_traffic() {
     wait_until 60 "the link ($1)" link_is_up
     service "timeout 110 vitrine-guest check --socket /run/vitrine/vm1/vhost.sock --count $frames --memory memfd \
-        --wait-seconds 60 --json" >"$work/guest.json" 2>"$work/guest.log" || wrong "$1: traffic: $(<"$work/guest.json")"
+        --wait-seconds 60 ${*:2} --json" >"$work/guest.json" 2>"$work/guest.log" || wrong "$1: traffic: $(<"$work/guest.json")"
     [[ $(field "$work/guest.json" bad) == 0 ]] || wrong "$1: bad frames"
     service "timeout 110 vitrine-guest tx --socket /run/vitrine/vm1/vhost.sock --count $frames --memory memfd \
         --json" >"$work/guest.json" 2>"$work/guest.log" || wrong "$1: sending: $(<"$work/guest.json")"
@@ -115,6 +116,23 @@ reset_pf() {
 
 has_reset() {
     service 'vitrinectl status vm1 --json' >"$work/vitrine.json" && (($(field "$work/vitrine.json" vf.resets) > 0))
+}
+
+# Pages for the guest, where the service finds a place for them itself; killed, it finds them again.
+serve_pages() {
+    local pages=/dev/vitrine/vm1/pages place inode pid
+    service "systemctl stop vitrine@vm1; echo 'rx = \"pages\"' >>/etc/vitrine/vm1.toml
+        /usr/libexec/vitrine/tools/setup.sh apply --vf $vf --vm vm1 --yes && systemctl start vitrine@vm1" \
+        >"$work/pages.log" 2>&1 || wrong "it does not start with rx = pages: $(tail -n 2 "$work/pages.log")"
+    place=$(service "stat -c '%U:%G %a %m' $pages")
+    [[ $place == "vitrine-vm1:vitrine-vm1 640 /dev/vitrine/vm1" ]] || wrong "its packet pages are $place"
+    check_traffic "in pages at $pages" --pages "$pages"
+    inode=$(service "stat -c %i $pages")
+    pid=$(property MainPID)
+    service 'systemctl kill --signal=KILL vitrine@vm1'
+    wait_until 60 "the next vitrine" restarted_since "$pid"
+    [[ $(service "stat -c %i $pages") == "$inode" ]] || wrong "killed and started again it has other packet pages"
+    check_traffic "killed, on the same pages" --pages "$pages"
 }
 
 stop_service() {
@@ -152,6 +170,7 @@ main() {
     check_traffic "killed and started again"
     reset_pf
     check_traffic "after a reset by the PF"
+    serve_pages
     stop_service
     roll_back
     kernel_is_content guest
