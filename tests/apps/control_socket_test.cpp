@@ -4,7 +4,6 @@
 #include <array>
 #include <optional>
 #include <stdexcept>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vector>
@@ -22,8 +21,7 @@ namespace {
 
 struct ControlBench {
     test::Directory directory;
-    apps::EventLoop::Time now{};
-    apps::EventLoop loop{[this] { return now; }};
+    apps::EventLoop loop;
     std::optional<apps::ControlSocket> control;
 
     ControlBench() {
@@ -79,28 +77,6 @@ TEST_CASE("a client that floods without a line end is cut off, and the next one 
     CHECK(::recv(flood.get(), byte.data(), 1, MSG_DONTWAIT) <= 0);
     const mem::FileDescriptor client = mem::connect_unix(bench.path());
     CHECK(bench.exchange(client, "{\"method\":\"status\"}\n").find("well") != std::string::npos);
-}
-
-TEST_CASE("out of descriptors: a client waits, the listener is left alone for a second, and each try is counted") {
-    ControlBench bench;
-    const mem::FileDescriptor client = mem::connect_unix(bench.path());
-    rlimit before{};
-    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
-    const int next_free = ::dup(client.get());
-    ::close(next_free);
-    const rlimit none{.rlim_cur = static_cast<rlim_t>(next_free), .rlim_max = before.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
-    for (int turn = 0; turn < 50; ++turn) bench.loop.run_once(0ms);
-    CHECK(bench.control->accept_failures() == 1);
-    bench.now += 1s;
-    for (int turn = 0; turn < 50; ++turn) bench.loop.run_once(0ms);
-    CHECK(bench.control->accept_failures() == 2);
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
-    CHECK(bench.exchange(client, "{\"method\":\"status\"}\n").empty());
-    bench.now += 1s;
-    for (int turn = 0; turn < 3; ++turn) bench.loop.run_once(0ms);
-    CHECK(mem::wait_readable(client.get(), 5s));
-    CHECK(bench.control->accept_failures() == 2);
 }
 
 TEST_CASE("more clients than places: the surplus is closed, those before are served") {

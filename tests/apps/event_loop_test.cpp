@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "apps/vitrine/accept.hpp"
 #include "mem/file_descriptor.hpp"
 
 using namespace vitrine;
@@ -53,4 +54,19 @@ TEST_CASE("what is removed while it rests stays away, and can be added again") {
     bench.loop.add(bench.event.get(), [&] { bench.calls += 10; });
     bench.run(1);
     CHECK(bench.calls == 11);
+}
+
+// Want of descriptors itself is for e2e/front_ends.py: the sanitizers need some, too.
+TEST_CASE("a listener that cannot accept is tried once a second, and each failure is counted") {
+    apps::EventLoop::Time now{};
+    apps::EventLoop loop([&] { return now; });
+    const mem::EventFd no_listener;
+    no_listener.signal();
+    std::uint64_t failures = 0;
+    loop.add(no_listener.get(),
+             [&] { CHECK_FALSE(apps::accept_or_rest(loop, no_listener.get(), "a test's socket", failures)); });
+    for (std::uint64_t second = 1; second <= 3; ++second, now += 1s) {
+        for (unsigned turn = 0; turn < 50; ++turn) loop.run_once(0ms);
+        CHECK(failures == second);
+    }
 }

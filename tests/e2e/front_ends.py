@@ -1,10 +1,14 @@
 #!/usr/bin/python3
 """The ways to a front-end other than a path to listen on, and the sleep of a process that has nothing to do."""
 
+import json
 import os
+import pathlib
+import resource
 import signal
 import socket
 import struct
+import time
 
 import harness
 import ledger
@@ -55,8 +59,41 @@ def vitrine_inherits_a_connection(lab: Lab) -> None:
     expect_equal(daemon.finish(), 0, "exit code")
 
 
+def nobody_is_let_in_without_descriptors(lab: Lab) -> None:
+    """They wait until there are some, at both sockets; each is tried once a second, not as fast as it goes."""
+    lab.simulator(ENDLESS, "--doorbells", "poll")
+    daemon = lab.daemon()
+    control = daemon.run_directory / "default/control.sock"
+    with socket.socket(socket.AF_UNIX) as inside, socket.socket(socket.AF_UNIX) as outside:
+        inside.connect(os.fspath(control))
+        answers = inside.makefile()
+
+        def failures() -> list[int]:
+            inside.sendall(b'{"id": 1, "method": "status"}\n')
+            status = json.loads(answers.readline())["result"]
+            return [status[part]["accept_failures"] for part in ("front_end", "control")]
+
+        expect_equal(failures(), [0, 0], "failures before")
+        used = {int(path.name) for path in (pathlib.Path("/proc") / str(daemon.child.pid) / "fd").iterdir()}
+        limits = resource.prlimit(daemon.child.pid, resource.RLIMIT_NOFILE)
+        free = next(number for number in range(limits[0]) if number not in used)
+        resource.prlimit(daemon.child.pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+        begin = time.monotonic()
+        outside.connect(os.fspath(control))
+        with daemon.connect():
+            wait_until(lambda: min(failures()) >= 2, "two failures at each socket")
+            tried = max(failures())
+            expect(tried <= time.monotonic() - begin + 2, f"{tried} tries, more than one a second")
+        resource.prlimit(daemon.child.pid, resource.RLIMIT_NOFILE, limits)
+        expect_a_guest_served(lab, daemon)
+        outside.sendall(b'{"id": 1, "method": "status"}\n')
+        expect("result" in json.loads(outside.makefile().readline()), "who waited is not answered")
+    expect_equal(daemon.errors.count("Too many open files"), 2, "lines of the log")
+    daemon.expect_clean_audit()
+
+
 def processor_seconds(daemon: Daemon) -> float:
-    fields = (harness.pathlib.Path("/proc") / str(daemon.child.pid) / "stat").read_text().rsplit(")", 1)[1].split()
+    fields = (pathlib.Path("/proc") / str(daemon.child.pid) / "stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -68,7 +105,7 @@ def vitrine_sleeps_and_wakes(lab: Lab) -> None:
     wait_until(lambda: int(daemon.status()["front_end"]["features"], 16), "the front-end")
     before = daemon.status()["poller"]
     used = processor_seconds(daemon)
-    harness.time.sleep(3)
+    time.sleep(3)
     after = daemon.status()["poller"]
     print(f"    3 s of silence: {after['sleeps'] - before['sleeps']} sleeps, "
           f"{100 * (processor_seconds(daemon) - used) / 3:.1f} % of a processor")
@@ -86,7 +123,7 @@ def a_front_end_takes_guest_memory_away(lab: Lab) -> None:
     guest = lab.guest("rx", "--seconds", "100000", "--memory", "huge")
     wait_until(lambda: ledger.total(daemon.status(), "receive_ring", "frames") > 1000, "traffic")
     guest.send(signal.SIGSTOP)
-    files = harness.pathlib.Path("/proc") / str(guest.child.pid) / "fd"
+    files = pathlib.Path("/proc") / str(guest.child.pid) / "fd"
     memory = [file for file in files.iterdir() if "huge" in os.readlink(file)]
     expect(memory, f"no huge page file among {[os.readlink(file) for file in files.iterdir()]}")
     for file in memory:
@@ -128,6 +165,11 @@ def main() -> None:
     suite.check("a front-end takes guest memory away: its connection ends, and the next one is served",
                 a_front_end_takes_guest_memory_away)
     suite.check("a guest of 2.5 GiB is mapped for the NIC slice by slice", large_memory_is_mapped_in_slices)
+    if os.geteuid() == 0:
+        suite.check("without descriptors nobody is let in, and nobody asked again and again",
+                    nobody_is_let_in_without_descriptors)
+    else:
+        print("SKIP: want of descriptors: needs root, to see those that are in use", flush=True)
     suite.check("vitrine sleeps when there is nothing to do", vitrine_sleeps_and_wakes)
     suite.finish()
 
