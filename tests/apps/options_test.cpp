@@ -95,21 +95,21 @@ TEST_CASE("the help of run names the default of each option that has one") {
     CHECK(help.exit_code == 0);
     const std::string text = said.str();
     for (const auto& [option, value] :
-         std::vector<std::pair<std::string, std::string>>{{"name", "[default]"},
-                                                          {"run-dir", "[/"},
+         std::vector<std::pair<std::string, std::string>>{{"name", "=default"},
+                                                          {"run-dir", "=/"},
                                                           {"socket-path", "default: vhost.sock"},
-                                                          {"queues", "[1]"},
+                                                          {"queues", "=1"},
                                                           {"mtu", "default: 1"},
-                                                          {"rx", "[auto]"},
+                                                          {"rx", "=auto"},
                                                           {"pages-path", "default: pages"},
-                                                          {"guest-dma", "[off]"},
+                                                          {"guest-dma", "=off"},
                                                           {"vlan", "default: none"},
-                                                          {"multicast", "[auto]"},
-                                                          {"idle", "[50]"},
+                                                          {"multicast", "=auto"},
+                                                          {"idle", "=50"},
                                                           {"pages", "default: as many"},
-                                                          {"memory", "[auto]"},
-                                                          {"seccomp", "[kill]"},
-                                                          {"log-level", "[info]"}}) {
+                                                          {"memory", "=auto"},
+                                                          {"seccomp", "=kill"},
+                                                          {"log-level", "=info"}}) {
         CAPTURE(option);
         const std::size_t begin = text.find("  --" + option + " ");
         REQUIRE(begin != std::string::npos);
