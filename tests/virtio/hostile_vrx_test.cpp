@@ -6,7 +6,7 @@
 ///     release_index jumps                             pages_queue_test, "VRX 4.4: 4N entries may wait ..."
 ///     pages returned twice, others', beyond the last  pages_queue_test, "VRX 4.4: pages returned twice ..."
 ///     a page returned that it was not yet shown       pages_queue_test, "VRX 4.4: a page that is staged ..."
-///     used.idx set back over a restart                pages_queue_test, "VRX 11: whatever a guest writes ..."
+///     used.idx set back over a restart                pages_life_test,  "VRX 11: whatever a guest writes ..."
 ///     pages never returned                            pages_queue_test, "VRX 4.5: ..."; e2e/pages.py
 ///     a marker where none is allowed, or a bad one    vrx_start_test, "VRX 3.4: ..."; lending_path_test
 ///     odd buffers in OFFSET                           offset_queue_test, "VRX 5: ..."

@@ -1,76 +1,17 @@
 #include "virtio/pages_queue.hpp"
 
 #include <cstring>
-#include <set>
 
 #include <doctest/doctest.h>
 
-#include "tests/virtio/pages_bench.hpp"
+#include "tests/virtio/pages_queue_bench.hpp"
 
 using namespace vitrine;
 using test::PagesMemory;
-using test::PagesOptions;
 using virtio::vrx::UsedPage;
+using Bench = test::PagesQueueBench;
 using Queue = virtio::PagesQueue;
 using Outcome = Queue::Outcome;
-
-namespace {
-
-/// One device with one running queue, and a driver that gave all credits.
-struct Bench {
-    explicit Bench(const PagesOptions& options = {}) : memory(options), device(std::in_place, memory) { start(); }
-
-    void start(std::uint16_t index = 0) {
-        device->queues[0].reset();
-        driver().start(PagesMemory::marker(), index);
-        driver().give_credits(memory.options.entries);
-        device->open(0);
-        REQUIRE(device->queues[0].has_value());
-    }
-    /// The process dies and comes back.
-    void die() {
-        device.reset();
-        device.emplace(memory);
-        device->open(0);
-        REQUIRE(device->queues[0].has_value());
-    }
-    test::VrxDriver& driver() { return *memory.drivers[0]; }
-    Queue& queue() { return *device->queues[0]; }
-    virtio::ReceiveCounters& counters() { return device->counters[0]; }
-    mem::PageId fresh_page() {
-        const mem::PageId page = device->pool.take(mem::Holder::nic);
-        device->pool.pass(page, mem::Holder::nic, mem::Holder::device);
-        return page;
-    }
-    Outcome deliver(std::size_t parts = 1, Queue::Note note = {}) {
-        std::vector<Queue::Piece> pieces;
-        for (std::size_t part = 0; part < parts; ++part)
-            pieces.push_back({fresh_page(), static_cast<std::uint32_t>(64 * part), 100});
-        const Outcome outcome = queue().deliver(pieces, note);
-        if (outcome != Outcome::delivered)
-            for (const auto& piece : pieces) device->pool.give(piece.page);
-        return outcome;
-    }
-    /// Delivers, shows, and has the driver take it.
-    UsedPage pass_one() {
-        REQUIRE(deliver() == Outcome::delivered);
-        queue().publish();
-        const auto element = driver().take();
-        REQUIRE(element.has_value());
-        CHECK(driver().breach == "");
-        return element->word;
-    }
-    void return_page(std::uint16_t page) {
-        driver().give_back(page);
-        driver().publish_returns();
-    }
-    std::size_t lent() { return device->ledger.lent_to(0); }
-
-    PagesMemory memory;
-    std::optional<test::PagesDevice<>> device;
-};
-
-}  // namespace
 
 TEST_CASE("VRX 4.1: an element has page, offset and length, and flags only where they belong") {
     Bench bench;
@@ -312,106 +253,4 @@ TEST_CASE("VRX 4.6: used buffer notifications follow used.idx, one for each publ
     bench.queue().publish();
     CHECK_FALSE(bench.driver().call.drain());
     CHECK(bench.counters().calls_suppressed == 1);
-}
-
-TEST_CASE("VRX 7.1: a fresh start takes every page of the queue back and says so by the generation") {
-    Bench bench({.queues = 2});
-    CHECK(bench.memory.info.generation[0] == 0);
-    bench.pass_one();
-    bench.deliver();
-    bench.queue().publish();
-    CHECK(bench.lent() == 2);
-    bench.start(77);
-    CHECK(bench.lent() == 0);
-    CHECK(bench.queue().held() == 0);
-    CHECK(bench.device->pool.available() == 64);
-    CHECK(bench.memory.info.generation[0] == 1);
-    CHECK(bench.memory.info.generation[1] == 0);
-    CHECK(bench.counters().rx_reclaimed == 2);
-    bench.start();
-    CHECK(bench.memory.info.generation[0] == 1);
-}
-
-TEST_CASE("VRX 7.2: a stop and a start take nothing back, and SET_VRING_BASE could say what it likes") {
-    Bench bench;
-    const std::uint16_t page = bench.pass_one().page();
-    bench.deliver();
-    bench.queue().show();
-    const std::uint16_t used = bench.queue().used_index();
-    bench.device->queues[0].reset();
-    REQUIRE(bench.device->open(0)->live);
-    CHECK(bench.queue().used_index() == used);
-    CHECK(bench.queue().held() == 2);
-    CHECK(bench.memory.info.generation[0] == 0);
-    CHECK(bench.driver().take().has_value());
-    bench.return_page(page);
-    bench.queue().absorb();
-    CHECK(bench.queue().held() == 1);
-    CHECK(bench.counters().bad_returns == 0);
-}
-
-TEST_CASE("VRX 7.5: after a restart held pages stay held, and returns that came meanwhile are read") {
-    Bench bench;
-    std::vector<std::uint16_t> held;
-    for (unsigned frame = 0; frame < 6; ++frame) {
-        held.push_back(bench.pass_one().page());
-        bench.driver().give_credits(1);
-    }
-    bench.return_page(held[3]);
-    bench.return_page(held[0]);
-    bench.die();
-    CHECK(bench.queue().held() == 4);
-    CHECK(bench.memory.info.generation[0] == 0);
-    std::set<std::uint32_t> given;
-    while (bench.device->pool.available() > 0) given.insert(mem::index_of(bench.device->pool.take(mem::Holder::nic)));
-    CHECK(given.size() == 60);
-    for (const std::size_t i : {1, 2, 4, 5}) CHECK_FALSE(given.contains(held[i]));
-}
-
-TEST_CASE("VRX 7.5: returns that a dead process had carried out are not held against the guest; others are") {
-    Bench bench;
-    std::vector<std::uint16_t> held;
-    for (unsigned frame = 0; frame < 4; ++frame) {
-        held.push_back(bench.pass_one().page());
-        bench.driver().give_credits(1);
-    }
-    for (const std::uint16_t page : {held[0], held[1], held[2], held[1], std::uint16_t{64}}) bench.return_page(page);
-    for (const std::size_t i : {0, 1}) bench.device->ledger.take_back(mem::PageId{held[i]});  // and died
-    bench.die();
-    CHECK(bench.queue().held() == 1);
-    CHECK(bench.counters().bad_returns == 2);  // held[1] once more, behind one that was not yet carried out; and 64
-    bench.return_page(held[0]);
-    bench.queue().absorb();
-    CHECK(bench.counters().bad_returns == 3);
-}
-
-TEST_CASE("VRX 7.5: pages that were lent but never shown are free after a restart") {
-    Bench bench;
-    bench.pass_one();
-    const std::vector<std::byte> ring(bench.memory.ram.bytes().begin(), bench.memory.ram.bytes().end());
-    bench.deliver(3);
-    bench.queue().publish();
-    CHECK(bench.lent() == 4);
-    std::ranges::copy(ring, bench.memory.ram.bytes().begin());  // died in front of the store of used.idx
-    bench.die();
-    CHECK(bench.queue().held() == 1);
-    CHECK(bench.device->pool.available() == 63);
-    CHECK(bench.pass_one().page() < 64);
-}
-
-TEST_CASE("VRX 11: whatever a guest writes to its rings between starts, each page stays in one hand") {
-    Bench bench;
-    for (unsigned round = 0; round < 300; ++round) {
-        bench.deliver(1 + round % 3);
-        bench.queue().publish();
-        // It goes back in time, so that what it saw seems unseen; or forward.
-        bench.driver().u16(bench.driver().used_offset() + 2).store(static_cast<std::uint16_t>(round % 7 * 3));
-        bench.driver().u16(bench.driver().available_offset() + 2).store(static_cast<std::uint16_t>(round % 7 * 3 + 8));
-        bench.die();
-        const auto audit = bench.device->pool.audit();
-        REQUIRE(audit.free_list_agrees);
-        REQUIRE(audit.total() == 64);
-        REQUIRE(audit.held[static_cast<std::size_t>(mem::Holder::guest)] == bench.lent());
-        REQUIRE(bench.queue().held() == bench.lent());
-    }
 }
