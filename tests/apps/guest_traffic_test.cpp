@@ -1,14 +1,13 @@
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
-#include <unistd.h>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "apps/guest/traffic.hpp"
+#include "tests/support/directory.hpp"
 
 using namespace vitrine;
 using namespace vitrine::guest;
@@ -20,14 +19,8 @@ constexpr mem::EthernetAddress peer{2, 0, 0, 0, 0, 2};
 
 /// A file name that nobody has; the file is removed at the end.
 struct TemporaryFile {
-    TemporaryFile() {
-        const int descriptor = ::mkstemp(path.data());
-        REQUIRE(descriptor >= 0);
-        ::close(descriptor);
-    }
-    ~TemporaryFile() { ::unlink(path.c_str()); }
-    TemporaryFile(const TemporaryFile&) = delete;
-    std::string path = "/tmp/vitrine-capture-XXXXXX";
+    test::Directory directory;
+    std::string path = directory / "capture";
 };
 
 std::vector<std::byte> stamped(std::size_t bytes, mem::Stamp stamp) {

@@ -1,7 +1,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "apps/guest/pci_transport.hpp"
 #include "apps/guest/pmem_range.hpp"
 #include "apps/guest/virtio_pci.hpp"
+#include "tests/support/directory.hpp"
 #include "virtio/features.hpp"
 
 using namespace vitrine;
@@ -82,36 +82,17 @@ TEST_CASE("VIRTIO 1.3, 4.1.4.1: a capability with a reserved BAR is ignored") {
 }
 
 TEST_CASE("a function without what a driver needs is refused") {
-    SUBCASE("another vendor") {
+    const auto refused_with = [](std::size_t place, auto value) {
         Config config;
-        config.put<std::uint16_t>(0, 0x8086);
-        CHECK(!config.found());
-    }
-    SUBCASE("another virtio device") {
-        Config config;
-        config.put<std::uint16_t>(2, 0x1042);
-        CHECK(!config.found());
-    }
-    SUBCASE("no list of capabilities") {
-        Config config;
-        config.put<std::uint16_t>(6, 0);
-        CHECK(!config.found());
-    }
-    SUBCASE("common registers that are too short") {
-        Config config;
-        config.put<std::uint32_t>(0x4c, sizeof(VirtioCommonConfig) - 1);
-        CHECK(!config.found());
-    }
-    SUBCASE("a notify capability without its multiplier") {
-        Config config;
-        config.put<std::uint8_t>(0x72, 16);
-        CHECK(!config.found());
-    }
-    SUBCASE("an odd multiplier") {
-        Config config;
-        config.put<std::uint32_t>(0x80, 3);
-        CHECK(!config.found());
-    }
+        config.put(place, value);
+        return !config.found();
+    };
+    CHECK(refused_with(0, std::uint16_t{0x8086}));  // another vendor
+    CHECK(refused_with(2, std::uint16_t{0x1042}));  // another virtio device
+    CHECK(refused_with(6, std::uint16_t{0}));       // no list of capabilities
+    CHECK(refused_with(0x4c, std::uint32_t{sizeof(VirtioCommonConfig) - 1}));
+    CHECK(refused_with(0x72, std::uint8_t{16}));  // a notify capability without its multiplier
+    CHECK(refused_with(0x80, std::uint32_t{3}));  // an odd multiplier
 }
 
 TEST_CASE("a list of capabilities that runs in a circle comes to an end") {
@@ -128,17 +109,12 @@ namespace {
 class PciBench {
 public:
     PciBench() {
-        std::string name = (fs::temp_directory_path() / "vitrine-pci-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-        root_ = name;
         fs::create_directories(function());
         write("config", config.bytes.data(), config.bytes.size());
         registers().queue_size = 256;
         registers().device_feature = 0xffff'ffff;
         std::memset(&bar[0x2000], 7, 6);
     }
-    ~PciBench() { fs::remove_all(root_); }
-    PciBench(const PciBench&) = delete;
 
     PciTransport transport(std::uint64_t wanted = feature::mac | feature::mrg_rxbuf) {
         write("resource4", bar.data(), bar.size());
@@ -184,7 +160,8 @@ private:
         std::ofstream(function() / file, std::ios::binary)
             .write(reinterpret_cast<const char*>(bytes), static_cast<std::streamsize>(count));
     }
-    std::string root_;
+    test::Directory directory_;
+    std::string root_ = directory_.path;
 };
 
 }  // namespace

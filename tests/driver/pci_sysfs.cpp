@@ -1,12 +1,13 @@
 #include "driver/pci_sysfs.hpp"
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <system_error>
 
 #include <doctest/doctest.h>
+
+#include "tests/support/directory.hpp"
 
 using namespace vitrine::driver;
 namespace fs = std::filesystem;
@@ -20,9 +21,6 @@ constexpr const char* vf = "0000:03:10.2";
 class Tree {
 public:
     Tree() {
-        std::string path = "/tmp/vitrine-sysfs-XXXXXX";
-        REQUIRE(::mkdtemp(path.data()) != nullptr);
-        root_ = path;
         for (const char* address : {pf, "0000:03:10.0", vf}) fs::create_directories(device(address));
         for (const char* driver : {"ixgbe", "ixgbevf", "vfio-pci", "pcieport"})
             fs::create_directories(root_ / "bus/pci/drivers" / driver);
@@ -37,7 +35,6 @@ public:
         bind(vf, "vfio-pci");
         join(vf, 63);
     }
-    ~Tree() { fs::remove_all(root_); }
 
     fs::path device(const std::string& address) const { return root_ / "bus/pci/devices" / address; }
     void bind(const std::string& address, const std::string& driver) {
@@ -62,7 +59,8 @@ private:
         fs::create_directories(name.parent_path());
         fs::create_directory_symlink(target, name);
     }
-    fs::path root_;
+    vitrine::test::Directory directory_;
+    fs::path root_ = directory_.path;
 };
 
 std::string error_of(const std::function<void()>& attempt) {

@@ -13,7 +13,10 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/support/directory.hpp"
+
 using namespace vitrine::mem;
+namespace test = vitrine::test;
 using namespace std::chrono_literals;
 
 namespace {
@@ -38,13 +41,8 @@ std::error_code failure_of(auto&& action) {
 }
 
 struct TemporaryPath {
-    std::string directory = "/tmp/vitrine-test-XXXXXX";
-    TemporaryPath() { REQUIRE(::mkdtemp(directory.data()) != nullptr); }
-    ~TemporaryPath() {
-        ::unlink(path().c_str());
-        ::rmdir(directory.c_str());
-    }
-    std::string path() const { return directory + "/socket"; }
+    test::Directory directory;
+    std::string path() const { return directory / "socket"; }
 };
 
 }  // namespace
@@ -136,7 +134,6 @@ TEST_CASE("a file that is no socket is left alone, and named") {
     }
     CHECK(failure_of([&] { listen_unix(place.path()); }) == std::errc::file_exists);
     CHECK(std::filesystem::file_size(place.path()) == 4);
-    std::filesystem::remove(place.path());
 }
 
 TEST_CASE("closing is exactly once: a moved descriptor is closed by its last owner") {

@@ -62,7 +62,7 @@ TEST_CASE("the control socket answers with the status or with one error") {
 }
 
 TEST_CASE("a script's commands come at their times, in order, counted from its first run") {
-    const ScratchDirectory directory;
+    const test::Directory directory;
     std::ofstream(directory / "script") << "# a comment\n\n0 link down\n100 link up  # and why\n100 status\n";
     vf_sim::Script script(directory / "script");
     std::string said;
@@ -84,7 +84,7 @@ TEST_CASE("a script's commands come at their times, in order, counted from its f
 }
 
 TEST_CASE("a script with a bad line is refused with its number") {
-    const ScratchDirectory directory;
+    const test::Directory directory;
     for (const std::string text : {"0 link up\nsoon link down\n", "0 link up\n5\n", "9 link up\n5 link down\n"}) {
         std::ofstream(directory / "script") << text;
         try {

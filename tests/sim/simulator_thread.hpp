@@ -2,9 +2,7 @@
 
 #include <atomic>
 #include <chrono>
-#include <filesystem>
 #include <optional>
-#include <stdlib.h>
 #include <string>
 #include <thread>
 
@@ -12,24 +10,10 @@
 #include <nlohmann/json.hpp>
 
 #include "mem/socket.hpp"
+#include "tests/support/directory.hpp"
 #include "tools/vf_sim/simulator.hpp"
 
 namespace vitrine::sim_test {
-
-/// A directory that goes with the test.
-class ScratchDirectory {
-public:
-    ScratchDirectory() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "vitrine-sim-XXXXXX").string();
-        REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-        path_ = pattern;
-    }
-    ~ScratchDirectory() { std::filesystem::remove_all(path_); }
-    std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
-private:
-    std::filesystem::path path_;
-};
 
 /// Repeats `condition` until it holds; false after `limit`, which only a broken program reaches.
 template <class Condition>
@@ -68,7 +52,7 @@ public:
     std::string socket_path(std::size_t function = 0) const {
         return directory_ / ("vf" + std::to_string(function) + ".sock");
     }
-    const ScratchDirectory& directory() const { return directory_; }
+    const test::Directory& directory() const { return directory_; }
 
     nlohmann::json command(const std::string& line) {
         const std::string request = line + "\n";
@@ -99,7 +83,7 @@ private:
             if (function.contains("violations")) CHECK(function["violations"] == nlohmann::json::object());
     }
 
-    ScratchDirectory directory_;
+    test::Directory directory_;
     bool violations_allowed_ = false;
     std::optional<vf_sim::Simulator> simulator_;
     std::atomic<bool> stop_{false};

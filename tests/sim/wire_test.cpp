@@ -103,7 +103,7 @@ TEST_CASE("the generator tells good, damaged, missing and foreign frames of the 
 }
 
 TEST_CASE("what one capture records another replays, in order, short frames padded, damaged records left out") {
-    ScratchDirectory directory;
+    test::Directory directory;
     const std::string path = directory / "frames.pcap";
     {
         PcapWire recorder({.in = "", .out = path, .rate = 0});
