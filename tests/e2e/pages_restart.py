@@ -174,6 +174,7 @@ def killed_at_steps(lab: Lab) -> None:
     expect_alive(daemon)
     living = [step for step in steps() if not is_fresh_start(step)]
     puts = next(step for step in living if "put(" in step[2])
+    served = 0
     for step in living:
         for hit in hits_of(step):
             losses.add_life(daemon)
@@ -186,8 +187,11 @@ def killed_at_steps(lab: Lab) -> None:
                 dies_at(lab, simulator, step, hit)
                 losses.lives += 1
             daemon = succeeds(lab, simulator)
+            served += 1
     report = expect_good_end(lab, simulator, daemon, guest, losses)
-    expect_equal(report["reconnects"], losses.lives - 1, "returns of the back-end that the guest saw")
+    # A ring is taken up as soon as it starts: who dies there has not said to the guest that it is back.
+    expect(served <= report["reconnects"] < losses.lives,
+           f"the guest saw {report['reconnects']} of {losses.lives - 1} returns, and {served} served it")
 
 
 def killed_at_fresh_starts(lab: Lab) -> None:
