@@ -183,7 +183,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     if (options.only_needs) {
         run->add_flag("--json", options.needs_as_json, "For a program to read");
         run->add_option("--guest-memory", options.guest_memory_mib, "MiB of the VM: they count with --guest-dma=on")
-            ->check(CLI::Range(1u, 16u << 20));
+            ->check(CLI::Range(0u, 16u << 20));
     }
     auto* listen = run->add_option("--socket-path", options.front_end.socket_path,
                                    "Listen for the front-end here (default: vhost.sock in the run directory)");

@@ -68,6 +68,7 @@ TEST_CASE("needs takes the options and the TOML file of run, but does not ask fo
     CHECK(with_file.options->mtu == 9000);
     CHECK(with_file.options->pairs == 2);
     CHECK(with_file.options->guest_memory_mib == 512);
+    CHECK(parse({"needs", "--guest-memory", "0"}).options.has_value());  // as setup.sh asks
     CHECK_FALSE(parse({"run", "--config", file.path}).options->only_needs);
     CHECK(parse({"run", "--vf", "vfio-user:/x", "--json"}).exit_code == 2);
 }
