@@ -1,16 +1,9 @@
 #include "virtio/offset_queue.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 
 namespace vitrine::virtio {
-namespace {
-
-/// 9018 bytes in the smallest buffers, and some.
-constexpr std::size_t most_buffers_of_frame = 8;
-
-}  // namespace
 
 OffsetQueue::OffsetQueue(const GuestMemory& memory, DeviceRing ring, std::uint32_t buffer_bytes, bool mergeable,
                          ReceiveCounters& counters) noexcept
@@ -22,10 +15,8 @@ OffsetQueue::Outcome OffsetQueue::deliver(std::span<const std::span<const std::b
                                           NetHeader header) noexcept {
     std::size_t frame_bytes = 0;
     for (const auto& piece : pieces) frame_bytes += piece.size();
-    const std::size_t room_bytes = buffer_bytes_ - data_offset;
-    const std::size_t count = frame_bytes == 0 ? 1 : (frame_bytes + room_bytes - 1) / room_bytes;
-    // Descriptor N-1 is the marker's, so N-1 buffers is all that can ever wait.
-    if (count > (mergeable_ ? std::min<std::size_t>(most_buffers_of_frame, ring_.entries() - 1u) : 1u)) {
+    const std::size_t count = frame_bytes == 0 ? 1 : (frame_bytes + room_bytes() - 1) / room_bytes();
+    if (count > most_buffers()) {
         ++counters_.rx_oversize;
         return Outcome::dropped;
     }
@@ -33,37 +24,47 @@ OffsetQueue::Outcome OffsetQueue::deliver(std::span<const std::span<const std::b
         ++(ring_.broken() ? counters_.rx_broken_ring : counters_.rx_no_buffer_tries);
         return ring_.broken() ? Outcome::broken : Outcome::no_buffer;
     }
-    std::array<Buffer, most_buffers_of_frame> buffers{};
+    std::array<Filled, most_buffers_of_any_frame> filled;
     for (std::size_t i = 0; i < count; ++i) {
-        buffers[i] = buffer_at(static_cast<std::uint16_t>(ring_.next() + i));
-        if (buffers[i].data != nullptr) continue;
+        filled[i] = {buffer_at(static_cast<std::uint16_t>(ring_.next() + i)), 0};
+        if (filled[i].buffer.data != nullptr) continue;
         ++counters_.rx_broken_ring;
         return Outcome::broken;
     }
 
-    header.buffers = static_cast<std::uint16_t>(count);
-    std::memcpy(buffers[0].data - sizeof(header), &header, sizeof(header));
-    std::size_t filled = 0;
+    auto to = filled.begin();
     for (std::span<const std::byte> piece : pieces) {
         while (!piece.empty()) {
-            const std::size_t offset = filled % room_bytes;
-            const std::size_t bytes = std::min(piece.size(), room_bytes - offset);
-            std::memcpy(buffers[filled / room_bytes].data + offset, piece.data(), bytes);
+            if (to->length_bytes == room_bytes()) ++to;
+            const std::size_t bytes = std::min<std::size_t>(piece.size(), room_bytes() - to->length_bytes);
+            std::memcpy(to->buffer.data + to->length_bytes, piece.data(), bytes);
+            to->length_bytes += static_cast<std::uint32_t>(bytes);
             piece = piece.subspan(bytes);
-            filled += bytes;
         }
     }
     ring_.take(static_cast<std::uint16_t>(count));
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::size_t data_bytes = std::min(room_bytes, frame_bytes - i * room_bytes);
-        const std::uint32_t offset = i == 0 ? header_offset : data_offset;
-        const auto length_bytes = static_cast<std::uint32_t>(data_bytes + (data_offset - offset));
-        ring_.put(vrx::UsedPage::of(buffers[i].head, offset, length_bytes).raw);
-    }
-    ++counters_.frames;
-    counters_.bytes += frame_bytes;
-    counters_.elements += count;
+    give_back(std::span(filled).first(count), header);
     return Outcome::delivered;
+}
+
+OffsetQueue::Buffer OffsetQueue::take() noexcept {
+    if (ring_.waiting(1) == 0) return {};
+    const Buffer buffer = buffer_at(ring_.next());
+    if (buffer.data == nullptr || buffer.iova.raw == 0) return {};
+    ring_.take(1);
+    return buffer;
+}
+
+void OffsetQueue::give_back(std::span<const Filled> frame, NetHeader header) noexcept {
+    header.buffers = static_cast<std::uint16_t>(frame.size());
+    std::memcpy(frame[0].buffer.data - sizeof(header), &header, sizeof(header));
+    for (const Filled& part : frame) {
+        const std::uint32_t offset = &part == frame.data() ? header_offset : data_offset;
+        ring_.put(vrx::UsedPage::of(part.buffer.head, offset, part.length_bytes + (data_offset - offset)).raw);
+        counters_.bytes += part.length_bytes;
+    }
+    counters_.frames += frame[0].length_bytes != 0;
+    counters_.elements += frame.size();
 }
 
 /// No driver posts anything but what section 5 says; one that does is not worth a second look.
@@ -71,12 +72,13 @@ OffsetQueue::Buffer OffsetQueue::buffer_at(std::uint16_t position) noexcept {
     std::uint16_t head = 0;
     const std::optional<Descriptor> descriptor = ring_.single(position, head);
     if (descriptor && head < ring_.entries() - 1 && (descriptor->flags & Descriptor::device_writes) != 0 &&
-        descriptor->length_bytes == buffer_bytes_) {
+        descriptor->length_bytes == buffer_bytes_ && descriptor->address % 2 == 0) {
         const auto range = memory_.translate(mem::GuestPhys{descriptor->address}, buffer_bytes_);
-        if (range.length_bytes == buffer_bytes_) return {head, range.host + data_offset};
+        if (range.length_bytes == buffer_bytes_)
+            return {head, range.host + data_offset, range.iova.raw != 0 ? range.iova + data_offset : mem::Iova{}};
     }
     ring_.break_ring();
-    return {head, nullptr};
+    return {head, nullptr, {}};
 }
 
 }  // namespace vitrine::virtio

@@ -36,6 +36,8 @@ public:
         if (!decided_) decide();
         return std::get_if<PagesQueue>(&kind_);
     }
+    /// The ring whose buffers a NIC can write to itself; null: it is none, or is not decided yet.
+    OffsetQueue* offset() noexcept { return std::get_if<OffsetQueue>(&kind_); }
     /// Copies the frame in `pieces`. `header.buffers` is filled in here. All or nothing; the driver sees it with the
     /// next publish().
     Outcome deliver(std::span<const std::span<const std::byte>> pieces, NetHeader header) noexcept {

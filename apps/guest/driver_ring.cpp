@@ -31,6 +31,12 @@ DriverRing::DriverRing(GuestRam& ram, const Config& config)
       head_position_(config.entries),
       free_descriptors_(config.entries) {
     assert(virtio::valid_ring_entries(config.entries));
+    if (config.marker) {
+        assert(config.entries >= virtio::vrx::fewest_entries);
+        std::memcpy(descriptors_ + virtio::vrx::marker_offset(config.entries), &*config.marker, sizeof(*config.marker));
+        --free_descriptors_;
+        return;
+    }
     if (!config.indirect) return;
     const auto tables =
         ram.allocate(sizeof(Descriptor) * config.entries * config.most_segments, virtio::descriptor_table_alignment);
@@ -40,6 +46,7 @@ DriverRing::DriverRing(GuestRam& ram, const Config& config)
 
 bool DriverRing::add(std::span<const Segment> segments, std::uint32_t cookie) noexcept {
     assert(!segments.empty() && segments.size() <= config_.most_segments);
+    assert(!config_.marker || segments.size() == 1);
     const bool indirect = config_.indirect && segments.size() > 1;
     const auto needed = static_cast<std::uint16_t>(indirect ? 1 : segments.size());
     if (broken_ || needed > free_descriptors_) return false;
@@ -57,6 +64,7 @@ bool DriverRing::add(std::span<const Segment> segments, std::uint32_t cookie) no
         write_chain(descriptors_, head, segments, true);
     }
     next_descriptor_ = static_cast<std::uint16_t>((head + needed) & mask());
+    if (config_.marker && next_descriptor_ == mask()) next_descriptor_ = 0;
     free_descriptors_ = static_cast<std::uint16_t>(free_descriptors_ - needed);
 
     std::uint32_t writable_bytes = 0;
@@ -116,7 +124,9 @@ std::optional<DriverRing::Used> DriverRing::take_used() noexcept {
         }
         used_known_ = index;
     }
-    const UsedElement element = load_element(used_ring_, used_ & mask());
+    UsedElement element = load_element(used_ring_, used_ & mask());
+    const std::uint32_t offset = config_.marker ? element.head >> 16 : 0;
+    if (config_.marker) element.head &= 0xffff;
     const bool is_head = element.head < config_.entries;
     const HeadState state = is_head ? head_states_[element.head] : HeadState::never_offered;
     const std::uint16_t position = is_head ? head_position_[element.head] : std::uint16_t{0};
@@ -132,9 +142,10 @@ std::optional<DriverRing::Used> DriverRing::take_used() noexcept {
     if (age != 0) note(Violation::out_of_order);
 
     Chain& chain = chains_[position & mask()];
-    Used used{chain.cookie, element.written_bytes};
-    if (used.written_bytes > chain.writable_bytes) {
+    Used used{chain.cookie, element.written_bytes, offset};
+    if (std::uint64_t{offset} + used.written_bytes > chain.writable_bytes) {
         note(Violation::written_too_much);
+        used.offset = 0;
         used.written_bytes = chain.writable_bytes;
     }
     chain.given_back = true;

@@ -11,6 +11,7 @@
 #include "apps/guest/ring_end.hpp"
 #include "mem/address.hpp"
 #include "virtio/split_ring.hpp"
+#include "virtio/vrx.hpp"
 
 namespace vitrine::guest {
 
@@ -34,6 +35,8 @@ public:
         bool event_index = true;
         bool indirect = false;            ///< chains of more than one segment go to a table of their own
         std::uint16_t most_segments = 2;  ///< of a chain
+        /// OFFSET (docs/vrx.md, 5): what stands in the last descriptor. Chains are of one segment then.
+        std::optional<virtio::vrx::Marker> marker{};
     };
     /// Guest memory that a ring takes at most.
     static std::size_t memory_bytes(const Config& config);
@@ -51,6 +54,7 @@ public:
     struct Used {
         std::uint32_t cookie;
         std::uint32_t written_bytes;  ///< never more than the chain's writable segments hold
+        std::uint32_t offset = 0;     ///< with OFFSET: where they begin
     };
     /// The next chain that the device gave back, if any.
     std::optional<Used> take_used() noexcept;
@@ -64,6 +68,10 @@ public:
     void want_calls(bool wanted) noexcept;
 
     bool broken() const { return broken_; }
+    /// With a marker: the device will not have it, and nothing comes (docs/vrx.md, 3.4).
+    bool refused() const noexcept {
+        return config_.marker && virtio::vrx::Answer::in(load(used_ring_, std::memory_order_acquire)).is_refusal();
+    }
 
 private:
     /// What became of a descriptor as the head of chains.

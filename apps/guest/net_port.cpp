@@ -1,5 +1,6 @@
 #include "apps/guest/net_port.hpp"
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <poll.h>
@@ -22,6 +23,11 @@ std::vector<std::byte*> make_buffers(GuestRam& ram, std::size_t count, std::size
     return buffers;
 }
 
+DriverRing::Config without_marker(DriverRing::Config config) {
+    config.marker.reset();
+    return config;
+}
+
 }  // namespace
 
 timespec to_timespec(std::chrono::nanoseconds time) noexcept {
@@ -39,6 +45,13 @@ std::span<const std::byte> Frame::contiguous(std::span<std::byte> scratch) const
     return scratch.first(filled);
 }
 
+void NetPort::Config::receive_at_offsets(std::uint32_t region_tag, std::size_t page_bytes) {
+    namespace vrx = virtio::vrx;
+    constexpr std::size_t most_written_bytes = 10 * 1024;
+    receive_buffer_bytes = std::min(page_bytes, most_written_bytes) + vrx::offset_room_bytes;
+    ring.marker = vrx::Marker::of(vrx::Mode::offset, region_tag, static_cast<std::uint32_t>(receive_buffer_bytes));
+}
+
 std::size_t NetPort::memory_bytes(const Config& config) {
     return 2 * DriverRing::memory_bytes(config.ring) + cache_line_bytes +
            config.ring.entries * (whole_lines(config.receive_buffer_bytes) + whole_lines(config.transmit_buffer_bytes));
@@ -48,7 +61,7 @@ NetPort::NetPort(GuestRam& ram, const Config& config)
     : ram_(ram),
       config_(config),
       receive_ring_(ram, config.ring),
-      transmit_ring_(ram, config.ring),
+      transmit_ring_(ram, without_marker(config.ring)),
       receive_buffers_(make_buffers(ram, config.ring.entries, config.receive_buffer_bytes)),
       transmit_buffers_(make_buffers(ram, config.ring.entries, config.transmit_buffer_bytes)) {
     frames_.reserve(most_frames_per_burst);
@@ -100,7 +113,7 @@ bool NetPort::take_frame(DriverRing::Used first) noexcept {
         receive_ring_.note(Violation::header_cut);
         return true;
     }
-    const auto first_bytes = receive_buffer(first.cookie).first(first.written_bytes);
+    const auto first_bytes = receive_buffer(first.cookie).subspan(first.offset, first.written_bytes);
     NetHeader header;
     std::memcpy(&header, first_bytes.data(), sizeof(header));
     if (header.flags != 0 || header.gso_type != NetHeader::gso_none) receive_ring_.note(Violation::header_not_plain);
@@ -115,14 +128,15 @@ bool NetPort::take_frame(DriverRing::Used first) noexcept {
     if (length_bytes != 0) pieces_.push_back(first_bytes.subspan(sizeof(header)));
     std::size_t last_bytes = first_bytes.size();
     for (std::uint16_t buffer = 1; buffer < header.buffers; ++buffer) {
-        if (last_bytes != config_.receive_buffer_bytes) receive_ring_.note(Violation::buffer_not_filled);
+        if (last_bytes != config_.receive_buffer_bytes && !config_.ring.marker)
+            receive_ring_.note(Violation::buffer_not_filled);
         const auto used = receive_ring_.take_used();
         if (!used) {
             receive_ring_.note(Violation::frame_in_parts);
             return false;
         }
         held_buffers_.push_back(used->cookie);
-        pieces_.push_back(receive_buffer(used->cookie).first(used->written_bytes));
+        pieces_.push_back(receive_buffer(used->cookie).subspan(used->offset, used->written_bytes));
         length_bytes += used->written_bytes;
         last_bytes = used->written_bytes;
     }

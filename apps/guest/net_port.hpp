@@ -39,6 +39,8 @@ public:
         std::size_t receive_buffer_bytes = 1536;     ///< with header; as Linux posts them at MTU 1500
         std::size_t transmit_buffer_bytes = 10240;   ///< with header
         std::chrono::milliseconds call_grace{1000};  ///< how late a call may come before it counts as missing
+        /// VRX OFFSET (docs/vrx.md, 5): each buffer holds what a NIC writes into a page, behind the room in front.
+        void receive_at_offsets(std::uint32_t region_tag, std::size_t page_bytes);
     };
     /// Bytes of guest RAM that a port takes at most.
     static std::size_t memory_bytes(const Config& config);
@@ -70,7 +72,7 @@ public:
     void sleep(std::chrono::nanoseconds limit, int backend, std::span<const int> also = {}) noexcept;
     static constexpr std::size_t most_also = 4;
 
-    bool broken() const { return receive_ring_.broken() || transmit_ring_.broken(); }
+    bool broken() const { return receive_ring_.broken() || receive_ring_.refused() || transmit_ring_.broken(); }
     /// Used buffers that held no more than a header: a frame that failed on the device.
     std::uint64_t empty_frames() const { return empty_frames_; }
     std::size_t receive_buffer_bytes() const { return config_.receive_buffer_bytes; }

@@ -74,6 +74,7 @@ std::string contradiction(const Options& options) {
     if (in_vm && options.backing == mem::Backing::small_only) return "--pci needs huge pages: not --memory memfd";
     if (in_place && options.pages_path.empty()) return "serve and perf need --pages";
     if (in_place && options.listen) return "--listen is not for serve and perf";
+    if (!options.offset_path.empty() && (!options.pages_path.empty() || in_place)) return "--offset: not with --pages";
     if (options.queues != 1 && options.pages_path.empty()) return "--queues: more than one only with --pages";
     if (options.hoard && (options.pages_path.empty() || *options.hoard >= options.queues))
         return "--hoard names one of the --queues that receive from --pages";
@@ -172,6 +173,10 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
            "--pages", options.pages_path,
            "Receive in place from packet pages (vitrine run --rx pages): in this file, or with --pci in the shared "
            "memory device (ivshmem) that has them: pci, or pci:ADDRESS")
+        ->group(driver);
+    app.add_option("--offset", options.offset_path,
+                   "Receive into large buffers, each at the offset that the device names; with vitrine run --guest-dma "
+                   "on the NIC itself writes there. What is named is that of --pages")
         ->group(driver);
     app.add_option("--queues", options.queues, "With --pages: receive queues that run (vitrine run --queues)")
         ->check(CLI::IsMember({1u, 2u, 4u}))

@@ -39,6 +39,7 @@ struct Options {
 
     std::uint16_t queue_size = 256;
     std::string pages_path;         ///< of the region to receive from, in place (see find_region); empty: into buffers
+    std::string offset_path;        ///< the same, to receive into buffers at an offset that the device names
     unsigned queues = 1;            ///< receive queues with pages
     std::optional<unsigned> hoard;  ///< the queue whose pages are never given back
     std::uint32_t hold = 0;         ///< frames to keep in their pages before they are given back

@@ -292,7 +292,11 @@ std::uint64_t wanted_features(const Options& options) {
 }
 
 Result run(const Options& options, Transport& device, const std::atomic<bool>& stop) {
-    const NetPort::Config config = port_config(options, device.features());
+    NetPort::Config config = port_config(options, device.features());
+    if (!options.offset_path.empty()) {
+        const PageRegion named = find_region(options.offset_path, own_address(device));
+        config.receive_at_offsets(named.tag(), named.layout().page_bytes);
+    }
     const PagesPort::Config pages_config{config.ring.entries, config.ring.event_index};
     GuestRam ram = device.make_ram(
         NetPort::memory_bytes(config) + options.queues * PagesPort::memory_bytes(pages_config), options.backing);

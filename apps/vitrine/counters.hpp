@@ -17,13 +17,14 @@ struct ReceivePathCounters {
     std::uint64_t bytes_from_nic = 0;
     std::uint64_t copied = 0;
     std::uint64_t lent = 0;              ///< handed to the guest as pages
+    std::uint64_t direct = 0;            ///< that the NIC wrote into the guest's own buffers
     std::uint64_t drop_no_guest = 0;     ///< no front-end, or its ring does not run
     std::uint64_t drop_no_buffer = 0;    ///< the guest posts no buffers and the NIC's queue is half full
     std::uint64_t drop_held = 0;         ///< the guest holds all pages that it may, and the NIC's queue is half full
     std::uint64_t drop_too_small = 0;    ///< the guest's buffers can never hold the frame
     std::uint64_t drop_ring_broken = 0;  ///< the guest broke its ring
     std::uint64_t drop_nic_error = 0;    ///< error bits, impossible lengths, endless chains
-    std::uint64_t drop_vf_down = 0;      ///< waiting here when the VF was reset or lost
+    std::uint64_t drop_vf_down = 0;      ///< waiting here when the VF was reset or lost, or its queue got other buffers
     // With --tunnel, of frames on the wire:
     std::uint64_t neighbour_messages = 0;      ///< ARP or neighbour discovery that was ours to answer or to learn from
     std::uint64_t drop_not_tunnel = 0;         ///< neither these nor from the other end of the tunnel
@@ -38,6 +39,7 @@ struct ReceivePathCounters {
         {"bytes_from_nic", &ReceivePathCounters::bytes_from_nic},
         {"copied", &ReceivePathCounters::copied},
         {"lent", &ReceivePathCounters::lent},
+        {"direct", &ReceivePathCounters::direct},
         {"drop_no_guest", &ReceivePathCounters::drop_no_guest},
         {"drop_no_buffer", &ReceivePathCounters::drop_no_buffer},
         {"drop_held", &ReceivePathCounters::drop_held},

@@ -126,6 +126,7 @@ void Daemon::run() {
         next_tick_ = Clock::now() + tick;
         nic_ ? watch_vf() : retry_vf();
         check_health();
+        begin_direct();
         if (session_ && device_.memory().lost()) end_robbed_session();
         if (!session_ && !options_.front_end.connect_path.empty()) try_connect();
         const Poller::Turns turns = poller_.turns();

@@ -52,6 +52,15 @@ private:
         std::string last_loss;                                               ///< why
     };
 
+    /// Of rings that the NIC could write to itself. The last three: looks, once a second.
+    struct DirectEvents {
+        std::uint64_t begun = 0;
+        std::uint64_t ended = 0;
+        std::uint64_t copied_no_guest_dma = 0;  ///< the operator does not allow it
+        std::uint64_t copied_not_mapped = 0;    ///< not all guest memory is mapped for the NIC (yet)
+        std::uint64_t copied_fewer_rings = 0;   ///< the guest runs fewer receive rings than the NIC has queues
+    };
+
     void watch_vf();
     void check_health();
     void distrust_vf(const std::system_error& error);
@@ -62,6 +71,11 @@ private:
     void follow_vf();
     void retry_vf();
     void learn_groups();
+
+    void begin_direct();
+    void end_direct() noexcept;
+    void give_up_direct(const std::system_error& error) noexcept;
+    bool stop_nic() noexcept;
 
     void listen_for_front_end();
     void open_front_end();
@@ -106,6 +120,7 @@ private:
     std::uint64_t front_end_accept_failures_ = 0;
     Clock::time_point next_refusal_line_{};
     VfEvents vf_events_;
+    DirectEvents direct_events_;
     Clock::time_point next_tick_{};
     RetryPause retry_;
     Clock::time_point next_group_refresh_{};

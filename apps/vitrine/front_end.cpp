@@ -124,8 +124,9 @@ virtio::Hooks Daemon::session_hooks() {
     return {.hold = [this] { return poller_.hold(); },
             .drain =
                 [this](unsigned ring) {
+                    if (ring % 2 == 0) return end_direct();
                     const unsigned pair = ring / 2;
-                    if (ring % 2 == 0 || !nic_ || !nic_->running()) return;
+                    if (!nic_ || !nic_->running()) return;
                     try {
                         nic_->drain(pair, pairs_[pair]->transmit);
                     } catch (const std::system_error& error) {
@@ -134,7 +135,12 @@ virtio::Hooks Daemon::session_hooks() {
                         needs_reset_ = true;
                     }
                 },
-            .region_added = [this](const virtio::GuestRegion&) { regions_changed_ = true; },
+            .region_added =
+                [this](const virtio::GuestRegion&) {
+                    const mem::Handover::Hold hold = poller_.hold();
+                    end_direct();  // until the NIC can write to all of it
+                    regions_changed_ = true;
+                },
             .region_removed =
                 [this](const virtio::GuestRegion& region) {
                     if (nic_) nic_->unmap_guest(region);

@@ -87,7 +87,8 @@ NicMemory::NicMemory(const Options& options, const std::vector<driver::IovaRange
       bounce_pool(bounce.mapping.bytes().first(bytes.bounce), bounce_iova, page_bytes_for(options.link_mtu())) {
     if (region) {
         packet_pool.leave_with_guest([this](mem::PageId page) { return region->ledger().is_lent(page); });
-        lending.emplace(packet_pool, region->ledger(), region->info(), region->headers(), mem::InfoPage::offers_pages,
+        lending.emplace(packet_pool, region->ledger(), region->info(), region->headers(),
+                        mem::InfoPage::offers_pages | mem::InfoPage::offers_offset,
                         static_cast<std::uint32_t>(most_lent_pages));
     }
     if (options.is_vfio_user())
@@ -192,7 +193,6 @@ std::span<Descriptor> Nic::slots(const driver::RingPlace& place) const {
 
 void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
     const unsigned queues = static_cast<unsigned>(pairs.size());
-    const std::uint16_t vlan = options_.tunnel ? options_.tunnel->vlan.value_or(0) : 0;
     device_.set_interrupts(std::array{queue_event_.get(), mailbox_event_.get()});
     driver::route_interrupts(device_, queues);
     driver::arm_mailbox_interrupt(device_);
@@ -203,19 +203,10 @@ void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
     for (unsigned queue = 0; queue < queues; ++queue) {
         driver::start_transmit_queue(device_, clock_, queue, tx_place(queue));
         queues_[queue].tx = std::make_unique<driver::TxRing>(slots<driver::TxDescriptor>(tx_place(queue)),
-                                                             device_.doorbell(driver::VFTDT::at(queue)), vlan);
+                                                             device_.doorbell(driver::VFTDT::at(queue)), vlan());
         pairs[queue]->transmit.attach(*queues_[queue].tx);
     }
-    const std::uint32_t buffer_kib = driver::packet_buffer_kib(memory_.packet_pool.page_bytes());
-    for (unsigned queue = 0; queue < queues; ++queue)
-        driver::start_receive_queue(device_, clock_, queue, rx_place(queue), buffer_kib, vlan != 0);
-    for (unsigned queue = 0; queue < queues; ++queue) {
-        queues_[queue].rx =
-            std::make_unique<driver::RxRing>(slots<driver::RxDescriptor>(rx_place(queue)),
-                                             device_.doorbell(driver::VFRDT::at(queue)), memory_.packet_pool);
-        queues_[queue].rx->fill();
-        pairs[queue]->receive.attach(*queues_[queue].rx, NicMemory::rx_slots);
-    }
+    for (unsigned queue = 0; queue < queues; ++queue) receive_in_pages(queue, pairs[queue]->receive);
     poller.set_vf_interrupt(
         Poller::VfInterrupt{driver::QueueInterrupt(device_.doorbell(driver::VTEIMS::at())), queue_event_.get()});
 }
@@ -237,16 +228,53 @@ bool Nic::stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexce
     };
     for (unsigned queue = 0; queue < queues_.size(); ++queue) {
         if (queues_[queue].tx) attempt([&] { driver::stop_transmit_queue(device_, clock_, queue, drain_limit); });
-        if (queues_[queue].rx) attempt([&] { driver::stop_receive_queue(device_, clock_, queue); });
+        attempt([&] { driver::stop_receive_queue(device_, clock_, queue); });
     }
     for (unsigned queue = 0; queue < queues_.size(); ++queue) {
         pairs[queue]->transmit.detach();
+        if (queues_[queue].direct) pairs[queue]->receive.detach_direct();
         pairs[queue]->receive.detach(queues_[queue].rx ? queues_[queue].rx->release() : 0);
     }
     earlier_rings_ = rx_ring_counters();
     queues_.clear();
     running_ = false;
     return stopped;
+}
+
+void Nic::stop_receiving(unsigned queue, ReceivePath& path) {
+    Queue& stopped = queues_[queue];
+    if (!stopped.rx && !stopped.direct) return;
+    driver::stop_receive_queue(device_, clock_, queue);
+    if (stopped.direct) {
+        path.detach_direct();
+        earlier_rings_ += stopped.direct->counters();
+    } else {
+        while (path.move() != 0) {
+        }
+        path.detach(stopped.rx->release());
+        earlier_rings_ += stopped.rx->counters();
+    }
+    stopped.rx.reset();
+    stopped.direct.reset();
+}
+
+void Nic::receive_in_pages(unsigned queue, ReceivePath& path) {
+    stop_receiving(queue, path);
+    const std::uint32_t buffer_kib = driver::packet_buffer_kib(memory_.packet_pool.page_bytes());
+    driver::start_receive_queue(device_, clock_, queue, rx_place(queue), buffer_kib, vlan() != 0);
+    queues_[queue].rx = std::make_unique<driver::RxRing>(
+        slots<driver::RxDescriptor>(rx_place(queue)), device_.doorbell(driver::VFRDT::at(queue)), memory_.packet_pool);
+    queues_[queue].rx->fill();
+    path.attach(*queues_[queue].rx, NicMemory::rx_slots);
+}
+
+void Nic::receive_direct(unsigned queue, ReceivePath& path, std::uint32_t room_bytes) {
+    stop_receiving(queue, path);
+    const std::uint32_t buffer_kib = driver::packet_buffer_kib(room_bytes);
+    driver::start_receive_queue(device_, clock_, queue, rx_place(queue), buffer_kib);
+    queues_[queue].direct = std::make_unique<driver::BufferRing>(
+        slots<driver::RxDescriptor>(rx_place(queue)), device_.doorbell(driver::VFRDT::at(queue)), buffer_kib * 1024);
+    path.attach_direct(*queues_[queue].direct);
 }
 
 void Nic::drain(unsigned queue, TransmitPath& path) {
@@ -266,10 +294,11 @@ std::optional<mem::Iova> Nic::map_guest_further(const virtio::GuestRegion& regio
         partly_mapped_ = {region.guest, take_iova(memory_.iova_space, region.size_bytes, "guest memory"), 0};
     auto& [guest, iova, done_bytes] = *partly_mapped_;
     const std::uint64_t bytes = std::min(guest_slice_bytes, region.size_bytes - done_bytes);
+    const auto access = can_be_direct() ? driver::DmaAccess::device_reads_and_writes : driver::DmaAccess::device_reads;
     try {
         device_.map_dma(iova + done_bytes,
                         {{region.host + done_bytes, bytes}, region.file.get(), region.file_offset + done_bytes},
-                        driver::DmaAccess::device_reads);
+                        access);
     } catch (...) {
         forget_partly_mapped();
         throw;
@@ -302,8 +331,10 @@ void Nic::unmap_slices(mem::Iova iova, std::uint64_t bytes) noexcept {
 
 driver::RxRing::Counters Nic::rx_ring_counters() const {
     driver::RxRing::Counters sum = earlier_rings_;
-    for (const Queue& queue : queues_)
+    for (const Queue& queue : queues_) {
         if (queue.rx) sum += queue.rx->counters();
+        if (queue.direct) sum += queue.direct->counters();
+    }
     return sum;
 }
 
@@ -312,6 +343,11 @@ driver::RingProgress Nic::progress() const {
     for (std::size_t queue = 0; queue < queues_.size(); ++queue) {
         if (queues_[queue].rx)
             progress.receive[queue] = {queues_[queue].rx->position(), queues_[queue].rx->backlog_at_least(1)};
+        if (const auto& direct = queues_[queue].direct) {
+            // With few buffers it is the guest who is slow: not even one frame may fit.
+            const bool few = direct->armed() <= virtio::OffsetQueue::most_buffers_of_any_frame;
+            progress.receive[queue] = {direct->position(), few || direct->backlog_at_least(1)};
+        }
         if (queues_[queue].tx)
             progress.transmit[queue] = {queues_[queue].tx->finished(), queues_[queue].tx->in_flight() != 0};
     }

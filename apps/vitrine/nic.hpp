@@ -16,6 +16,7 @@
 #include "apps/vitrine/options.hpp"
 #include "apps/vitrine/poller.hpp"
 #include "driver/any_device.hpp"
+#include "driver/buffer_ring.hpp"
 #include "driver/clock.hpp"
 #include "driver/health.hpp"
 #include "driver/pci.hpp"
@@ -115,15 +116,26 @@ public:
     /// back to the guest.
     void drain(unsigned queue, TransmitPath& path);
 
-    /// Guest memory for zero-copy transmit, at most 1 GiB more of the region: the kernel takes a while to pin it. Its
-    /// address once all of it is mapped, for the caller to store. Throws std::system_error; none of it is mapped then.
+    /// Inside a hold: a receive queue starts anew, with the guest's own buffers of `room_bytes`, or with pages again.
+    /// What the NIC had finished by then still reaches the guest, as far as it has buffers. Throws std::system_error
+    /// when the queue does not stop or start; the pair is without a NIC then.
+    void receive_direct(unsigned queue, ReceivePath& path, std::uint32_t room_bytes);
+    void receive_in_pages(unsigned queue, ReceivePath& path);
+
+    /// Whether receive_direct() may ever be called: then guest memory is mapped for the NIC to write, too.
+    bool can_be_direct() const { return memory_.lending && !options_.tunnel; }
+
+    /// Guest memory for zero-copy transmit, and perhaps for direct receive, at most 1 GiB more of the
+    /// region: the kernel takes a while to pin it. Its address once all of it is mapped, for the caller to store.
+    /// Throws std::system_error; none of it is mapped then.
     std::optional<mem::Iova> map_guest_further(const virtio::GuestRegion& region);
     /// Also one that is mapped in part, or not at all.
     void unmap_guest(const virtio::GuestRegion& region) noexcept;
 
 private:
     struct Queue {
-        std::unique_ptr<driver::RxRing> rx;
+        std::unique_ptr<driver::RxRing> rx;  ///< or
+        std::unique_ptr<driver::BufferRing> direct;
         std::unique_ptr<driver::TxRing> tx;
     };
     struct PartlyMapped {
@@ -134,6 +146,9 @@ private:
     void forget_partly_mapped() noexcept;
     void unmap_slices(mem::Iova iova, std::uint64_t bytes) noexcept;
     void say_what_was_refused() const;
+    /// That the NIC takes off and puts on; 0: none.
+    std::uint16_t vlan() const { return options_.tunnel ? options_.tunnel->vlan.value_or(0) : std::uint16_t{0}; }
+    void stop_receiving(unsigned queue, ReceivePath& path);
     driver::RingPlace rx_place(unsigned queue) const;
     driver::RingPlace tx_place(unsigned queue) const;
     template <class Descriptor>

@@ -214,7 +214,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
         "/dev/vitrine/NAME if that is ours to write, as `setup.sh apply` makes it, else in the run directory)");
     run->add_option("--guest-dma", guest_dma,
                     "on: the VM has no balloon, free-page reporting, virtio-mem or post-copy, "
-                    "and the NIC may read its memory (zero-copy transmit)")
+                    "and the NIC may read its memory (zero-copy transmit), with --rx pages also write it (direct)")
         ->capture_default_str()
         ->check(CLI::IsMember({"on", "off"}));
     run->add_option("--vlan", vlans, "VLANs to receive, e.g. 10,20 (default: none)")

@@ -93,7 +93,7 @@ void Poller::sleep() noexcept {
                 add(queue->kick_descriptor());
             }
             virtio::ReceiveRing* queue = pairs_[number]->receive.guest_queue();
-            if (queue != nullptr && pairs_[number]->receive.waiting() != 0) {
+            if (queue != nullptr && pairs_[number]->receive.wants_buffers()) {
                 if (queue->kick_descriptor() < 0) limit = shortest_sleep_milliseconds;
                 add(queue->kick_descriptor());
             }
@@ -113,7 +113,7 @@ void Poller::want_kicks(bool wanted) noexcept {
         }
         if (virtio::ReceiveRing* queue = pairs_[number]->receive.guest_queue()) {
             // Two pairs may share a queue: what one asked for, the other must not take back.
-            if (!wanted || pairs_[number]->receive.waiting() != 0) queue->want_kicks(wanted);
+            if (!wanted || pairs_[number]->receive.wants_buffers()) queue->want_kicks(wanted);
             if (!wanted) queue->drain_kick();
         }
     }

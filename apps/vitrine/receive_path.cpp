@@ -5,6 +5,15 @@
 namespace vitrine::apps {
 
 std::size_t ReceivePath::poll() noexcept {
+    if (direct_.attached()) return direct_.poll();
+    const std::size_t moved = move();
+    // Also what was shown while this thread stood still: it may be owed a call.
+    if (virtio::ReceiveRing* const guest = guest_queue()) guest->publish();
+    const std::size_t returned = pages_ != nullptr && moved == 0 ? pages_->absorb() : 0;
+    return moved + returned;
+}
+
+std::size_t ReceivePath::move() noexcept {
     // Without a VF or a link nothing comes, but a guest still wants an answer to its marker, and gives pages back.
     const std::size_t fresh = nic_ != nullptr ? nic_->receive(std::span(packets_).subspan(count_)) : 0;
     count_ += fresh;
@@ -23,9 +32,7 @@ std::size_t ReceivePath::poll() noexcept {
                   packets_.begin() + static_cast<std::ptrdiff_t>(count_), packets_.begin());
         count_ -= done;
     }
-    if (guest != nullptr) guest->publish();
-    const std::size_t returned = pages_ != nullptr && fresh + done == 0 ? pages_->absorb() : 0;
-    return fresh + done + returned;
+    return fresh + done;
 }
 
 virtio::ReceiveRing* ReceivePath::guest_queue() const noexcept {

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "apps/vitrine/counters.hpp"
+#include "apps/vitrine/direct_path.hpp"
 #include "apps/vitrine/tunnel.hpp"
 #include "driver/rx_ring.hpp"
 #include "mem/page_pool.hpp"
@@ -21,7 +22,7 @@ public:
     /// With a `tunnel` the guest gets what is inside: the same pages, with a larger offset.
     ReceivePath(mem::PagePool& pool, virtio::Device& device, unsigned pair, ReceivePathCounters& counters,
                 Tunnel* tunnel = nullptr)
-        : pool_(pool), device_(device), pair_(pair), counters_(counters), tunnel_(tunnel) {}
+        : pool_(pool), device_(device), pair_(pair), counters_(counters), tunnel_(tunnel), direct_(counters) {}
 
     void attach(driver::RxRing& nic, std::size_t slots) {
         nic_ = &nic;
@@ -30,14 +31,24 @@ public:
     /// The VF goes: frames that wait here are dropped, and `lost_in_ring` that waited in the ring are counted.
     void detach(std::size_t lost_in_ring) noexcept;
 
+    /// The NIC's queue was started with the buffers of the guest's ring, which is one of OFFSET, and stopped. The ring
+    /// runs until then.
+    void attach_direct(driver::BufferRing& nic) { direct_.attach(nic, *device_.receive(pair_)->offset()); }
+    void detach_direct() noexcept { direct_.detach(); }
+    bool is_direct() const { return direct_.attached(); }
+
     /// Moves one burst. Returns 0 when there was nothing to do.
     std::size_t poll() noexcept;
+    /// The same from packet pages, without telling the guest, who sees it with the ring's next show() or publish().
+    std::size_t move() noexcept;
 
-    bool settled() const { return nic_ == nullptr || nic_->settled(); }
+    bool settled() const { return (nic_ == nullptr || nic_->settled()) && direct_.settled(); }
     /// Pages with the NIC, for the audit.
     std::size_t pages_in_nic() const { return nic_ != nullptr ? nic_->armed() : 0; }
-    /// Packets that wait for guest buffers: a kick should end a sleep then. One page each.
+    /// Packets that wait for guest buffers. One page each.
     std::size_t waiting() const { return count_; }
+    /// A kick should end a sleep.
+    bool wants_buffers() const { return count_ != 0 || direct_.wants_buffers(); }
     /// Where frames go: to the pair's own queue, or to the first one while the guest runs fewer pairs than it was
     /// offered (VIRTIO 1.3, 5.1.6.5.5: it begins with one). Null: to none.
     virtio::ReceiveRing* guest_queue() const noexcept;
@@ -71,6 +82,7 @@ private:
     std::size_t offset_ = 0, length_bytes_ = 0;  ///< of what is the guest's
     virtio::PagesQueue* pages_ = nullptr;  ///< of the guest's ring in this turn, if it is one that pages are lent to
     bool skipping_ = false;                ///< inside a frame without end: drop until its end of packet
+    DirectPath direct_;                    ///< in place of all this, while it is attached
 };
 
 }  // namespace vitrine::apps

@@ -186,11 +186,17 @@ json Daemon::status() {
                            {"session", named(device_.session_counters())}};
     result["control"] = {{"accept_failures", control_.accept_failures()}};
     result["poller"] = {{"busy_turns", turns.busy}, {"idle_turns", turns.idle}, {"sleeps", turns.sleeps}};
+    result["direct"] = {{"begun", direct_events_.begun},
+                        {"ended", direct_events_.ended},
+                        {"copied_no_guest_dma", direct_events_.copied_no_guest_dma},
+                        {"copied_not_mapped", direct_events_.copied_not_mapped},
+                        {"copied_fewer_rings", direct_events_.copied_fewer_rings}};
     result["pages"] = {{"packets", pages_of(memory_.packet_pool)}, {"bounce", pages_of(memory_.bounce_pool)}};
     result["pairs"] = json::array();
     for (unsigned pair = 0; pair < pairs_.size(); ++pair) {
         json receive = named(pairs_[pair]->receive_counters);
         receive["waiting"] = pairs_[pair]->receive.waiting();
+        receive["is_direct"] = pairs_[pair]->receive.is_direct();
         json receive_ring = named(device_.receive_counters(pair));
         const virtio::ReceiveRing* ring = device_.receive(pair);
         receive_ring["runs_as"] = ring != nullptr ? ring->text() : "not running";

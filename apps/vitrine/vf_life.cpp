@@ -111,7 +111,7 @@ void Daemon::reset_vf() {
     needs_reset_ = true;
     {
         const mem::Handover::Hold hold = poller_.hold();
-        if (nic_->running()) nic_->stop(pairs_, poller_);
+        if (nic_->running()) stop_nic();
     }
     nic_->reset();
     needs_reset_ = false;
@@ -134,10 +134,10 @@ void Daemon::apply_link() {
         if (up)
             nic_->start(pairs_, poller_);
         else
-            needs_reset_ = !nic_->stop(pairs_, poller_);
+            needs_reset_ = !stop_nic();
     } catch (const std::system_error& error) {
         spdlog::warn("VF: {}; resetting it", error.what());
-        nic_->stop(pairs_, poller_);
+        stop_nic();
         needs_reset_ = true;
     }
 }
@@ -180,6 +180,7 @@ void Daemon::retry_vf() {
 // Guest memory for the NIC, some of it a turn: the front-end's messages come in between.
 
 bool Daemon::map_next_region() {
+    if (needs_reset_) return false;
     regions_changed_ = false;
     if (!options_.guest_dma || !nic_) return false;
     for (const virtio::GuestRegion& region : device_.memory().regions()) {

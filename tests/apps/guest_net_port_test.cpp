@@ -1,3 +1,4 @@
+#include <bit>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -272,4 +273,48 @@ TEST_CASE("a back-end that died after it used a buffer owes no call") {
         const mem::EventFd backend;
         CHECK(calls_missing_after_silence(backend, backend) == 0);
     }
+}
+
+TEST_CASE("VRX 5: frames are read where the device says, around the marker, and a refusal ends it") {
+    constexpr std::uint32_t header_at = 116, data_at = 128;
+    NetPort::Config config = small_port();
+    config.receive_at_offsets(0x1234, 2048);
+    Bench bench(config);
+    CHECK(bench.device.available_index() == 3);
+    const auto marker = std::bit_cast<virtio::vrx::Marker>(bench.device.descriptor(3));
+    CHECK(marker == virtio::vrx::Marker::of(virtio::vrx::Mode::offset, 0x1234, 2048 + 128));
+    const auto fill = [&](std::uint32_t offset, const NetHeader* header, std::uint32_t bytes, int filling) {
+        const std::uint16_t head = bench.device.head(bench.filled++);
+        CHECK(head < 3);
+        std::byte* const to = bench.device.memory(bench.device.descriptor(head).address);
+        if (header != nullptr) std::memcpy(to + offset, header, sizeof(*header));
+        std::memset(to + data_at, filling, bytes);
+        bench.device.use(head | offset << 16, data_at - offset + bytes);
+        bench.device.publish();
+    };
+    for (unsigned turn = 0; turn < 5; ++turn) {
+        const NetHeader header{.buffers = 2};
+        fill(header_at, &header, 60, 1);
+        fill(data_at, nullptr, 40, 2);
+        const auto frames = bench.port.receive();
+        REQUIRE(frames.size() == 1);
+        CHECK(frames[0].length_bytes == 100);
+        CHECK(frames[0].pieces[0].size() == 60);
+        CHECK(frames[0].pieces[0][59] == std::byte{1});
+        CHECK(frames[0].pieces[1][39] == std::byte{2});
+        bench.port.release();
+    }
+    const NetHeader failed{.buffers = 1};
+    fill(header_at, &failed, 0, 0);
+    CHECK(bench.port.receive().empty());
+    CHECK(bench.port.empty_frames() == 1);
+    CHECK(bench.port.receive_ring().violations().total() == 0);
+
+    bench.device.use(bench.device.head(bench.filled) | data_at << 16, 2048 + 128);
+    bench.device.publish();
+    bench.port.receive();
+    CHECK(bench.violations(Violation::written_too_much) == 1);
+    CHECK_FALSE(bench.port.broken());
+    bench.device.set_flags(0xf3 << virtio::vrx::Answer::shift);
+    CHECK(bench.port.broken());
 }

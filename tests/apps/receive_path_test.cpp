@@ -51,6 +51,25 @@ TEST_CASE("a frame over several descriptors reaches the guest as one, over sever
     check_conserved(bench);
 }
 
+TEST_CASE("a guest is called for what it was shown while the poll thread stood still, although the VF has gone since") {
+    PathBench bench;
+    mem::EventFd call;
+    bench.connect_guest();
+    bench.device.vring(0).call = mem::duplicate(call.get());
+    bench.device.refresh_events(0);
+    bench.receive.poll();
+    CHECK(mem::drain_event(call.get()));  // that of every start
+    bench.post_receive_buffers(4);
+    bench.nic_writes(60);
+    bench.receive.move();
+    bench.device.receive(0)->show();
+    bench.receive.detach(bench.rx.release());
+    CHECK_FALSE(mem::drain_event(call.get()));
+    CHECK(bench.receive.poll() == 0);
+    CHECK(mem::drain_event(call.get()));
+    CHECK(bench.guest_rx.take_frame().has_value());
+}
+
 TEST_CASE("without a guest frames are dropped by that reason, and the NIC's ring goes on") {
     PathBench bench;
     for (int i = 0; i < 500; ++i) {
