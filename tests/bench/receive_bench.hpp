@@ -24,15 +24,17 @@
 
 namespace vitrine::bench {
 
-/// How frames reach the guest, and what the NIC puts them into: pages of 2 KiB, or of 16 KiB of which it uses 10.
+/// How frames reach the guest, and what the NIC puts them into: pages of 2 KiB, or of 16 KiB of which it uses 10; or
+/// buffers of the guest's that hold as much.
 struct Way {
     std::string_view name;
-    enum class Path { copy, pages } path;
+    enum class Path { copy, direct, pages } path;
     std::uint16_t mtu;  ///< decides the size of the packet pages
 };
-inline constexpr std::array ways{Way{"copy, 2 KiB", Way::Path::copy, 1500}, Way{"pages, 2 KiB", Way::Path::pages, 1500},
-                                 Way{"copy, 16 KiB", Way::Path::copy, 9000},
-                                 Way{"pages, 16 KiB", Way::Path::pages, 9000}};
+inline constexpr std::array ways{
+    Way{"copy, 2 KiB", Way::Path::copy, 1500},      Way{"direct, 2 KiB", Way::Path::direct, 1500},
+    Way{"pages, 2 KiB", Way::Path::pages, 1500},    Way{"copy, 16 KiB", Way::Path::copy, 9000},
+    Way{"direct, 10 KiB", Way::Path::direct, 9000}, Way{"pages, 16 KiB", Way::Path::pages, 9000}};
 
 /// vitrine's receive path, its own memory, rings and ReceivePath, between a NIC that is a loop over descriptors and a
 /// guest's driver, all in one thread: a block of frames is finished by the NIC, moved by the device (this is what is
@@ -46,7 +48,7 @@ public:
           options_(options_for(way, directory, backing)),
           memory_(options_, {{0, (std::uint64_t{1} << 39) - 1}}),
           slots_(reinterpret_cast<driver::RxDescriptor*>(memory_.rings.mapping.data()), apps::NicMemory::rx_slots),
-          nic_(slots_, 60, 1024 * driver::packet_buffer_kib(memory_.packet_pool.page_bytes())),
+          nic_(slots_, 60, buffer_bytes()),
           rx_(slots_, driver::Doorbell(nic_.tail()), memory_.packet_pool),
           device_({.mac = {0x02, 0, 0, 0, 0, 1}, .mtu = way.mtu}),
           receive_(memory_.packet_pool, device_, 0, counters_),
@@ -57,15 +59,18 @@ public:
             memory_.region->offer(device_.config().mac, memory_.lending->modes());
             device_.set_lending(&*memory_.lending);
             region_.emplace(mem::open(options_.pages_path, O_RDONLY));
-            pages_.emplace(ram_, *region_, guest::PagesPort::Config{.entries = entries, .event_index = true});
-        } else {
-            port_.emplace(ram_, port_config());
         }
+        if (way.path == Way::Path::pages)
+            pages_.emplace(ram_, *region_, guest::PagesPort::Config{.entries = entries, .event_index = true});
+        else
+            port_.emplace(ram_, port_config());
         rx_.fill();
         receive_.attach(rx_, slots_.size());
         start_ring();
+        if (way.path == Way::Path::direct) receive_directly();
     }
     ~ReceiveBench() {
+        if (receive_.is_direct()) receive_.detach_direct();
         receive_.detach(rx_.release());
         if (memory_.region) memory_.region->withdraw();
     }
@@ -123,13 +128,17 @@ private:
         options.pages_path = options.run_directory + "/pages";
         return options;
     }
-    /// As a Linux guest posts them with MRG_RXBUF.
-    static guest::NetPort::Config port_config() {
+    /// Buffers as a Linux guest posts them with MRG_RXBUF, or for a NIC to write to.
+    guest::NetPort::Config port_config() const {
         guest::NetPort::Config config;
         config.ring = {.entries = entries, .event_index = true, .indirect = false, .most_segments = 1};
         config.transmit_buffer_bytes = 64;
+        if (way_.path == Way::Path::direct)
+            config.receive_at_offsets(memory_.lending->region_tag(), memory_.packet_pool.page_bytes());
         return config;
     }
+    /// That the NIC fills.
+    std::uint32_t buffer_bytes() const { return 1024 * driver::packet_buffer_kib(memory_.packet_pool.page_bytes()); }
     const guest::RingEnd& ring() const {
         return pages_ ? static_cast<const guest::RingEnd&>(*pages_)
                       : const_cast<guest::NetPort&>(*port_).receive_ring();
@@ -162,11 +171,25 @@ private:
             port_->post_buffers();
     }
 
+    /// As Daemon and Nic do it. The NIC here needs no addresses to do nothing, the path does.
+    void receive_directly() {
+        receive_.poll();  // the ring shows what it is
+        receive_.detach(rx_.release());
+        nic_.restart();
+        device_.memory().set_iova(mem::GuestPhys{0}, mem::Iova{std::uint64_t{1} << 36});
+        direct_.emplace(slots_, driver::Doorbell(nic_.tail()), buffer_bytes());
+        receive_.attach_direct(*direct_);
+        while (receive_.poll() != 0) {
+        }
+        if (direct_->room() != 0) throw std::runtime_error("the guest's buffers do not reach the NIC");
+    }
+
     /// What fits at once into the smaller one of both rings.
     std::size_t most_frames() const {
-        const std::size_t buffer_bytes = port_config().receive_buffer_bytes;
-        const std::size_t per_frame =
-            port_ ? (frame_bytes_ + sizeof(virtio::NetHeader) + buffer_bytes - 1) / buffer_bytes : parts_of_frame();
+        const std::size_t buffer = port_config().receive_buffer_bytes;
+        const std::size_t per_frame = way_.path == Way::Path::copy
+                                          ? (frame_bytes_ + sizeof(virtio::NetHeader) + buffer - 1) / buffer
+                                          : parts_of_frame();
         return (entries - 1) / per_frame;
     }
     /// The guest reads no frame: its time is not what is asked for.
@@ -192,6 +215,7 @@ private:
     std::span<driver::RxDescriptor> slots_;
     NullNic nic_;
     driver::RxRing rx_;
+    std::optional<driver::BufferRing> direct_;
     virtio::Device device_;
     apps::ReceivePathCounters counters_;
     apps::ReceivePath receive_;

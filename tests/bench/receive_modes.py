@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""What a received frame costs vitrine by copy and in packet pages, by size: nanoseconds of CPU time, and bytes that
-the CPU reads and writes. Prints tables, and draws them with --svg.
+"""What a received frame costs vitrine by copy, direct and in packet pages, by size: nanoseconds of CPU time, and bytes
+that the CPU reads and writes. Prints tables, and draws them with --svg.
 
 All modes run in turn in one program (receive_cost), round after round; ratios are those of each round, so that a slow
 moment of the machine meets all of them. Bytes are counted by receive_touched, the same sources with a call at each
