@@ -77,9 +77,10 @@ check_traffic() {
     check_books
 }
 
-# The old process may not be quite gone when the new one wants the group.
+# As soon as the old process has gone, which has its name until then.
 check_restart() {
     guest 'kill -9 $(pidof vitrine)'
+    wait_until 30 "the end of vitrine" guest "test -e /tmp/vitrine.ended.$runs"
     start_vitrine
     start_vitrine_guest tx --count 1000
     finish_vitrine_guest
