@@ -357,7 +357,7 @@ driver::RingProgress Nic::progress() const {
 driver::Troubles Nic::look(driver::RingProgress progress) {
     const auto queues = static_cast<unsigned>(queues_.size());
     driver::compare_heads(device_, progress, queues, NicMemory::rx_slots);
-    return health_.look(progress, statistics(), driver::queues_enabled(device_, queues));
+    return health_.look(progress, statistics(), queues_enabled());
 }
 
 }  // namespace vitrine::apps

@@ -122,6 +122,9 @@ public:
     void receive_direct(unsigned queue, ReceivePath& path, std::uint32_t room_bytes);
     void receive_in_pages(unsigned queue, ReceivePath& path);
 
+    /// False for a VF that was reset behind our back.
+    bool queues_enabled() { return driver::queues_enabled(device_, static_cast<unsigned>(queues_.size())); }
+
     /// Whether receive_direct() may ever be called: then guest memory is mapped for the NIC to write, too.
     bool can_be_direct() const { return memory_.lending && !options_.tunnel; }
 

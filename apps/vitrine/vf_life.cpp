@@ -131,10 +131,13 @@ void Daemon::apply_link() {
     const mem::Handover::Hold hold = poller_.hold();
     if (up && tunnel_) tunnel_->start(nic_->identity().mac);
     try {
-        if (up)
+        if (up) {
             nic_->start(pairs_, poller_);
-        else
-            needs_reset_ = !stop_nic();
+        } else {
+            // A reset of the function by the host can look like a link that went; its queues are off as well then.
+            const bool was_reset = !nic_->queues_enabled();
+            needs_reset_ = !stop_nic() || was_reset;
+        }
     } catch (const std::system_error& error) {
         spdlog::warn("VF: {}; resetting it", error.what());
         stop_nic();
