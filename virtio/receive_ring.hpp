@@ -39,9 +39,14 @@ public:
     /// The ring whose buffers a NIC can write to itself; null: it is none, or is not decided yet.
     OffsetQueue* offset() noexcept { return std::get_if<OffsetQueue>(&kind_); }
     /// Copies the frame in `pieces`. `header.buffers` is filled in here. All or nothing; the driver sees it with the
-    /// next publish().
+    /// next publish(). There is no buffer in a ring of pages, which it may have become since pages() was asked.
     Outcome deliver(std::span<const std::span<const std::byte>> pieces, NetHeader header) noexcept {
         if (!decided_) decide();
+        // Undecided it may have its first credits at any moment, and to copy into those breaks it.
+        if (!decided_ || std::holds_alternative<PagesQueue>(kind_)) {
+            ++counters_.rx_no_buffer_tries;
+            return Outcome::no_buffer;
+        }
         if (auto* const queue = std::get_if<ReceiveQueue>(&kind_)) return queue->deliver(pieces, header);
         if (auto* const queue = std::get_if<OffsetQueue>(&kind_)) return queue->deliver(pieces, header);
         ++counters_.rx_broken_ring;
