@@ -24,7 +24,8 @@ service() {
 }
 
 wrong() {
-    service 'systemctl status vitrine@vm1; journalctl --no-pager | tail -n 20' >"$work/service.log" 2>&1 || true
+    service 'systemctl status vitrine@vm1; journalctl --no-pager | tail -n 20; vitrinectl status vm1 --json | tr -d "\\n "' \
+        >"$work/service.log" 2>&1 || true
     fail "$*"
 }
 

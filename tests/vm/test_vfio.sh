@@ -80,12 +80,12 @@ check_traffic() {
 # As soon as the old process has gone, which has its name until then.
 check_restart() {
     guest 'kill -9 $(pidof vitrine)'
-    wait_until 30 "the end of vitrine" guest "test -e /tmp/vitrine.ended.$runs"
+    wait_until 30 "the end of vitrine ($label)" vitrine_has_ended
     start_vitrine
     start_vitrine_guest tx --count 1000
     finish_vitrine_guest
     wait_until 60 "frames after a restart" at_the_wire $((frames + 1000))
-    ok "killed and started again at once: frames flow"
+    ok "killed and started again: frames flow"
 }
 
 # The NIC reads in the virtual machine's memory, which counts as locked: first the user may not lock as much.
