@@ -151,6 +151,8 @@ void Nic::reset() {
     frame_limit_granted_ = vf_.set_longest_frame(options_.link_mtu() + 18u);
     filters_ = vf_.set_filters(filter_request(options_, learned_groups_));
     statistics_.begin(device_);
+    driver::route_interrupts(device_, options_.pairs);
+    routes_read_back_ = driver::interrupts_routed(device_);
     reset_failed_ = false;
     say_what_was_refused();
 }
@@ -194,7 +196,6 @@ std::span<Descriptor> Nic::slots(const driver::RingPlace& place) const {
 void Nic::start(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) {
     const unsigned queues = static_cast<unsigned>(pairs.size());
     device_.set_interrupts(std::array{queue_event_.get(), mailbox_event_.get()});
-    driver::route_interrupts(device_, queues);
     driver::arm_mailbox_interrupt(device_);
     driver::spread_receive(device_, queues);
     queues_.resize(queues);
@@ -357,7 +358,7 @@ driver::RingProgress Nic::progress() const {
 driver::Troubles Nic::look(driver::RingProgress progress) {
     const auto queues = static_cast<unsigned>(queues_.size());
     driver::compare_heads(device_, progress, queues, NicMemory::rx_slots);
-    return health_.look(progress, statistics(), queues_enabled());
+    return health_.look(progress, statistics(), driver::queues_enabled(device_, queues));
 }
 
 }  // namespace vitrine::apps

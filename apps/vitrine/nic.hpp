@@ -104,7 +104,10 @@ public:
     bool stop(std::vector<std::unique_ptr<Pair>>& pairs, Poller& poller) noexcept;
     /// After stop(): reset and asked anew. When that fails, the next call resets the whole function first (FLR).
     void reset();
-    driver::Watch watch() { return vf_.watch(); }
+    driver::Watch watch() {
+        const bool was_reset = routes_read_back_ && !driver::interrupts_routed(device_);
+        return was_reset ? driver::Watch::reset_needed : vf_.watch();
+    }
     /// After a change of the learned groups. Throws std::system_error when the PF does not answer.
     void refresh_groups();
 
@@ -121,9 +124,6 @@ public:
     /// when the queue does not stop or start; the pair is without a NIC then.
     void receive_direct(unsigned queue, ReceivePath& path, std::uint32_t room_bytes);
     void receive_in_pages(unsigned queue, ReceivePath& path);
-
-    /// False for a VF that was reset behind our back.
-    bool queues_enabled() { return driver::queues_enabled(device_, static_cast<unsigned>(queues_.size())); }
 
     /// Whether receive_direct() may ever be called: then guest memory is mapped for the NIC to write, too.
     bool can_be_direct() const { return memory_.lending && !options_.tunnel; }
@@ -176,6 +176,7 @@ private:
     bool frame_limit_granted_ = false;
     bool running_ = false;
     bool reset_failed_ = false;
+    bool routes_read_back_ = false;  // else they tell nothing
 };
 
 }  // namespace vitrine::apps

@@ -131,13 +131,10 @@ void Daemon::apply_link() {
     const mem::Handover::Hold hold = poller_.hold();
     if (up && tunnel_) tunnel_->start(nic_->identity().mac);
     try {
-        if (up) {
+        if (up)
             nic_->start(pairs_, poller_);
-        } else {
-            // A reset of the function by the host can look like a link that went; its queues are off as well then.
-            const bool was_reset = !nic_->queues_enabled();
-            needs_reset_ = !stop_nic() || was_reset;
-        }
+        else
+            needs_reset_ = !stop_nic();
     } catch (const std::system_error& error) {
         spdlog::warn("VF: {}; resetting it", error.what());
         stop_nic();

@@ -100,7 +100,9 @@ TEST_CASE("receive spreads over as many queues as asked") {
 
 TEST_CASE("queues interrupt on vector 0, the mailbox on vector 1, each once per arming") {
     QueueBench bench;
+    CHECK_FALSE(interrupts_routed(bench.nic));  // as after a reset
     route_interrupts(bench.nic, 3);
+    CHECK(interrupts_routed(bench.nic));
     CHECK(bench.nic.reg(VTIVAR::at(0)) == 0x8080'8080);
     CHECK(bench.nic.reg(VTIVAR::at(1)) == 0x0000'8080);
     CHECK(bench.nic.reg(VTIVAR::at(2)) == 0);

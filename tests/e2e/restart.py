@@ -170,6 +170,23 @@ def the_pf_resets(lab: Lab) -> None:
     ledger.expect_faultless(simulator.status())
 
 
+def the_host_resets_the_function(lab: Lab) -> None:
+    """With the link up, with the link down, and so that it looks like a link that went."""
+    simulator, daemon, guest = start(lab)
+    for reset in range(1, 3 * ROUNDS + 1):
+        if reset % 3 != 0:
+            simulator.ask("link down")
+        if reset % 3 == 1:
+            wait_until(lambda: daemon.status()["vf"]["state"] == "link down", "vitrine to notice the link")
+        simulator.ask("flr")
+        wait_until(lambda: daemon.status()["vf"]["resets"] >= reset, "vitrine to reset the VF")
+        simulator.ask("link up")
+        expect_traffic(daemon)
+        daemon.expect_clean_audit()
+    expect_good_end(guest)
+    ledger.expect_faultless(simulator.status())
+
+
 def the_pf_resets_for_long(lab: Lab) -> None:
     """Longer than one attempt of vitrine lasts."""
     simulator, daemon, guest = start(lab)
@@ -206,6 +223,7 @@ def main() -> None:
     suite.check("a sending guest outlives the death of the simulator", a_sending_guest_outlives_the_simulator)
     suite.check("the link goes down in traffic and comes up again", the_link_goes_and_comes)
     suite.check("the PF resets in traffic", the_pf_resets)
+    suite.check("the host resets the function in traffic, the link up or down", the_host_resets_the_function)
     suite.check("the PF resets for longer than one attempt lasts", the_pf_resets_for_long)
     suite.check("a clean end in traffic leaves no socket behind", a_clean_end_leaves_nothing)
     suite.finish()

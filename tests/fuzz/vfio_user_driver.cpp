@@ -348,7 +348,8 @@ private:
                                    "fault link-flap 1",
                                    "fault lie length 65535",
                                    "fault rsti",
-                                   "fault lie done 0"};
+                                   "fault lie done 0",
+                                   "flr"};
         const std::string line = lines[input_.below(lines.size())];
         const std::array<vf_sim::Vf*, 2> vfs{&clients_[0].vf, &clients_[1].vf};
         vf_sim::execute(line, vfs);

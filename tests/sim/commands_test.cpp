@@ -35,6 +35,8 @@ TEST_CASE("a command that is not known, lacks its argument or has one too many i
     CHECK(error_of("  link   down ") == "");
     CHECK(error_of("pf-reset") == "");
     CHECK(error_of("pf-reset 50") == "");
+    CHECK(error_of("flr") == "");
+    CHECK(error_of("vf 0 flr") == "");
     CHECK(mentions(error_of("dance"), "unknown command 'dance'; there are status, link"));
     CHECK(mentions(error_of(""), "unknown command ''"));
     CHECK(mentions(error_of("link"), "link up|down: '' is neither up nor down"));

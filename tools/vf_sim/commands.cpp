@@ -38,6 +38,8 @@ const std::array commands{
                 const unsigned ms = words.empty() ? usual_reset_ms : words.number(0, longest_reset_ms);
                 return [ms](Vf& vf) { vf.reset_pf(std::chrono::milliseconds(ms)); };
             }},
+    Command{"flr", "", "the host resets the function behind its driver's back", false,
+            [](Words&) -> Action { return [](Vf& vf) { vf.reset_function(); }; }},
     Command{"mtu", "BYTES", "of the PF, which resets itself", true,
             [](Words& words) -> Action {
                 return [bytes = words.number(68, 9710)](Vf& vf) {

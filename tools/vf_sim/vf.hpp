@@ -93,6 +93,8 @@ public:
     /// A change of the PF's MTU is a reset of the PF: of the port, with all its VFs.
     void set_mtu(unsigned bytes, std::chrono::milliseconds length);
     void set_link(bool up);
+    /// By the host, behind the back of whoever drives it.
+    void reset_function();
     /// The PF driver restarts: RSTI now, RSTD after `length`. LINUX: it pings, without CTS, at both ends.
     void reset_pf(std::chrono::milliseconds length);
 

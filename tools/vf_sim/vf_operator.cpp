@@ -1,5 +1,7 @@
 // What people do to a VF from outside: the PF's administrator, and whoever breaks things on command.
 
+#include <array>
+#include <cstddef>
 #include <utility>
 
 #include "tools/vf_sim/vf.hpp"
@@ -36,6 +38,14 @@ void Vf::set_link(bool up) {
     link_up_ = up;
     if (!up) link_steady_ = false;
     if (!mailbox_.pf_in_reset()) ping();
+}
+
+// LINUX: the kernel saves configuration space around the reset of a function and restores it; so does this.
+void Vf::reset_function() {
+    std::array<std::byte, ConfigSpace::size_bytes> saved;
+    config_.read(0, saved);
+    function_level_reset();
+    (void)config_.write(0, saved);
 }
 
 void Vf::reset_pf(std::chrono::milliseconds length) {

@@ -329,13 +329,9 @@ void VfioUserSession::write_bar3(std::uint64_t offset, std::span<const std::byte
     for (std::size_t i = 0; i < from.size() && offset + i < msix_table_.size(); ++i) msix_table_[offset + i] = from[i];
 }
 
-// LINUX: VFIO_DEVICE_RESET saves configuration space around its function-level reset and restores it; so does this.
 auto VfioUserSession::device_reset(Request request) -> Result {
     if (!request.payload.empty()) return std::unexpected(Malformed::wrong_size);
-    std::array<std::byte, ConfigSpace::size_bytes> saved;
-    vf_.config().read(0, saved);
-    vf_.function_level_reset();
-    (void)vf_.config().write(0, saved);
+    vf_.reset_function();
     return Answer{};
 }
 
