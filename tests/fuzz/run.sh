@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# run.sh TARGET SEEDS: 10 s of fuzzing, 120 s with VITRINE_LONG. What is found goes to a directory of its own, so the
+# run.sh TARGET SEEDS: 5 s of fuzzing, 120 s with VITRINE_LONG. What is found goes to a directory of its own, so the
 # seeds in the tree stay as they are; the input of a failure is kept beside the target.
 set -euo pipefail
 
 target=$1
 seeds=$2
-seconds=10
+seconds=5
 if [[ -n ${VITRINE_LONG:-} ]]; then seconds=120; fi
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT

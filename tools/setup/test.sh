@@ -3,19 +3,17 @@
 
 test_huge_pages=512
 
-# Of each only what run_label takes from there.
+# Of each only what run_label takes from there. One by g++, the other by clang.
 build_for_tests() {
     build_variant build all -DVITRINE_TESTS=ON -DVITRINE_UNIT_TESTS=OFF
-    build_variant build/asan unit_tests -DVITRINE_SANITIZE=address,undefined -DVITRINE_VM_TESTS=OFF
-    build_variant build/fuzz fuzz_targets -DCMAKE_CXX_COMPILER=clang++-19 -DVITRINE_FUZZERS=ON -DVITRINE_SANITIZE=address,undefined \
-        -DVITRINE_VM_TESTS=OFF
+    build_variant build/sanitized "unit_tests fuzz_targets" -DCMAKE_CXX_COMPILER=clang++-19 -DVITRINE_FUZZERS=ON \
+        -DVITRINE_SANITIZE=address,undefined -DVITRINE_VM_TESTS=OFF
 }
 
 # The build in which a label tells most. Tests of whole programs are not slowed down by sanitizers.
 build_of_label() {
     case $1 in
-        unit | sim) echo build/asan ;;
-        fuzz) echo build/fuzz ;;
+        unit | sim | fuzz) echo build/sanitized ;;
         *) echo build ;;
     esac
 }
