@@ -32,6 +32,13 @@ std::size_t pool_value(const std::string& name) {
     return file >> count ? count : 0;
 }
 
+std::size_t require_huge_page_bytes(const std::string& name) {
+    const std::size_t size = huge_page_bytes();
+    if (size == 0)
+        throw std::system_error(ENOSYS, std::generic_category(), name + ": no huge page size (libhugetlbfs)");
+    return size;
+}
+
 SharedMemory make_huge(const std::string& name, std::size_t bytes) {
     huge_page_mount(name);
     FileDescriptor file(::hugetlbfs_unlinked_fd_for_size(::gethugepagesize()));
@@ -68,16 +75,14 @@ std::size_t free_huge_pages() {
 }
 
 std::string huge_page_mount(const std::string& name) {
-    const long size = ::gethugepagesize();
-    if (size <= 0)
-        throw std::system_error(ENOSYS, std::generic_category(), name + ": no huge page size (libhugetlbfs)");
+    const auto size = static_cast<long>(require_huge_page_bytes(name));
     if (const char* const path = ::hugetlbfs_find_path_for_size(size); path != nullptr) return path;
     throw std::system_error(ENOENT, std::generic_category(),
                             name + ": no hugetlbfs mount (mount -t hugetlbfs none /dev/hugepages)");
 }
 
 SharedMemory fill_with_huge_pages(FileDescriptor file, const std::string& name, std::size_t bytes) {
-    const std::size_t page_bytes = huge_page_bytes();
+    const std::size_t page_bytes = require_huge_page_bytes(name);
     const std::size_t total = round_up(bytes, page_bytes);
     if (::ftruncate(file.get(), static_cast<off_t>(total)) != 0) throw_errno(name + ": ftruncate on hugetlbfs");
     try {

@@ -35,7 +35,7 @@ PciTransport::PciTransport(const Place& place, std::uint64_t wanted)
 PciTransport::~PciTransport() {
     try {
         if (reset()) function_.disable_bus_master();
-    } catch (const std::system_error&) {
+    } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch)
         // It has been reset: that it still could write does not matter.
     }
 }

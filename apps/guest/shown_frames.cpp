@@ -54,8 +54,8 @@ FrameHeader ShownFrames::header_of(const ShownPart& part) const noexcept {
 
 void ShownFrames::release(std::size_t frames) noexcept {
     for (; frames != 0 && release_ != next_; --frames)
-        while ((end_.part(release_++).flags & ShownPart::next) != 0 && release_ != next_) {
-        }
+        for (bool more = true; more && release_ != next_; ++release_)
+            more = (end_.part(release_).flags & ShownPart::next) != 0;
     end_.release_until(release_);
 }
 
