@@ -33,6 +33,7 @@ struct InfoPage {
     static constexpr std::uint16_t version_number = 1;
     static constexpr std::uint32_t offers_offset = 1u << 0;
     static constexpr std::uint32_t offers_pages = 1u << 1;
+    static constexpr std::uint32_t offers_packed_pages = 1u << 2;
     static constexpr std::uint32_t has_header_table = 1u << 3;
 };
 static_assert(sizeof(InfoPage) == 640 && offsetof(InfoPage, mac) == 16 && offsetof(InfoPage, instance) == 24 &&

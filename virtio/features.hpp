@@ -19,6 +19,7 @@ inline constexpr std::uint64_t indirect_desc = bit(28);
 inline constexpr std::uint64_t event_idx = bit(29);
 inline constexpr std::uint64_t protocol_features = bit(30);  ///< vhost-user's own, never the guest's
 inline constexpr std::uint64_t version_1 = bit(32);
+inline constexpr std::uint64_t ring_packed = bit(34);
 inline constexpr std::uint64_t in_order = bit(35);
 
 }  // namespace vitrine::virtio::feature
