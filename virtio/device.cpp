@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <utility>
 
 #include "virtio/features.hpp"
 
@@ -19,7 +20,8 @@ bool aligned(const std::byte* pointer, std::size_t alignment) {
 Device::Device(const DeviceConfig& config)
     : config_(config),
       vrings_(2u * config.pairs),
-      used_index_(2u * config.pairs),
+      bases_(2u * config.pairs),
+      stopped_pages_(config.pairs),
       receive_counters_(config.pairs),
       transmit_counters_(config.pairs),
       receive_(config.pairs),
@@ -32,6 +34,8 @@ std::uint64_t Device::offered_features() const {
                           feature::event_idx | feature::protocol_features | feature::version_1 | feature::in_order;
     // MQ needs the control queue. Front-ends that know MQ keep that queue to themselves.
     if (config_.pairs > 1) offer |= feature::mq | feature::ctrl_vq;
+    if (config_.packed) offer |= feature::ring_packed;
+    if (lending_ != nullptr) offer |= vrx::feature;
     return offer;
 }
 
@@ -72,57 +76,106 @@ std::optional<RingMemory> Device::translate(const Vring& vring) const {
         return aligned(host, alignment) ? host : nullptr;
     };
     const std::uint32_t entries = vring.entries;
+    const auto event_part = [&](std::uint64_t address) {
+        return part(address, sizeof(EventSuppression), event_suppression_alignment);
+    };
+    const vhost_user::VringAddress& address = *vring.address;
     const RingMemory where{
         .entries = static_cast<std::uint16_t>(entries),
-        .descriptors = part(vring.address->descriptors, descriptor_table_bytes(entries), descriptor_table_alignment),
-        .available = part(vring.address->available, available_ring_bytes(entries), available_ring_alignment),
-        .used = part(vring.address->used, used_ring_bytes(entries), used_ring_alignment)};
+        .descriptors = part(address.descriptors, descriptor_table_bytes(entries), descriptor_table_alignment),
+        .available = packed() ? event_part(address.available)
+                              : part(address.available, available_ring_bytes(entries), available_ring_alignment),
+        .used =
+            packed() ? event_part(address.used) : part(address.used, used_ring_bytes(entries), used_ring_alignment)};
     if (where.descriptors == nullptr || where.available == nullptr || where.used == nullptr) return std::nullopt;
     return where;
+}
+
+bool Device::packed() const {
+    return (features_ & feature::ring_packed) != 0;
 }
 
 bool Device::start(unsigned ring) {
     if (running(ring) || !should_run(ring)) return true;
     Vring& vring = vrings_[ring];
+    if (!(packed() ? valid_packed_entries(vring.entries) : valid_ring_entries(vring.entries))) return false;
     const std::optional<RingMemory> where = translate(vring);
     if (!where) return false;
-
-    const unsigned pair = ring / 2;
     const RingFeatures features{.indirect = (features_ & feature::indirect_desc) != 0,
                                 .event_index = (features_ & feature::event_idx) != 0};
-    const RingEvents events{};
-    if (receives(ring)) {
-        const DeviceRing split(memory_, *where, features, events, receive_counters_[pair]);
-        receive_[pair].emplace(memory_, split, (features_ & feature::mrg_rxbuf) != 0, lending_, pair,
-                               receive_counters_[pair]);
-        receive_[pair]->want_kicks(false);  // polled until the poll thread wants to sleep
-    } else {
-        const DeviceRing split(memory_, *where, features, events, transmit_counters_[pair]);
-        transmit_[pair].emplace(
-            memory_, split, config_.mtu + config_.frame_overhead_bytes,
-            vring.enabled == Enabled::yes ? TransmitQueue::Mode::send : TransmitQueue::Mode::discard,
-            transmit_counters_[pair]);
-        transmit_[pair]->want_kicks(false);
-    }
-    refresh_events(ring);
-    if (vring.base && *vring.base != used_index(ring)) ++session_counters_.base_differs;
+    if (!(packed() ? start_packed(ring, *where, features) : start_split(ring, *where, features))) return false;
     vring.base.reset();
+    // Polled until the poll thread wants to sleep.
+    if (receives(ring))
+        receive_[ring / 2]->want_kicks(false);
+    else
+        transmit_[ring / 2]->want_kicks(false);
+    refresh_events(ring);
     // What an earlier process used may never have been announced: the driver looks once, and no interrupt is lost.
     owe_call(ring);
     return true;
 }
 
-void Device::stop(unsigned ring) noexcept {
-    const auto halt = [&](auto& queue) {
-        queue->show();
-        used_index_[ring] = queue->used_index();
-        queue.reset();
-    };
-    if (!running(ring)) return;
+ReceiveRing::Terms Device::terms(unsigned pair) const {
+    return {.mergeable = (features_ & feature::mrg_rxbuf) != 0,
+            .packed_pages = (features_ & vrx::feature) != 0,
+            .lending = lending_,
+            .queue = pair};
+}
+
+void Device::start_transmit(unsigned ring, auto device_ring) {
+    transmit_[ring / 2].emplace(
+        memory_, std::move(device_ring), config_.mtu + config_.frame_overhead_bytes,
+        vrings_[ring].enabled == Enabled::yes ? TransmitRing::Mode::send : TransmitRing::Mode::discard,
+        transmit_counters_[ring / 2]);
+}
+
+bool Device::start_split(unsigned ring, const RingMemory& where, RingFeatures features) {
+    const unsigned pair = ring / 2;
     if (receives(ring))
-        halt(receive_[ring / 2]);
+        receive_[pair].emplace(memory_, DeviceRing(memory_, where, features, {}, receive_counters_[pair]), terms(pair),
+                               receive_counters_[pair]);
     else
-        halt(transmit_[ring / 2]);
+        start_transmit(ring, DeviceRing(memory_, where, features, {}, transmit_counters_[pair]));
+    if (vrings_[ring].base && *vrings_[ring].base != base(ring)) ++session_counters_.base_differs;
+    return true;
+}
+
+bool Device::start_packed(unsigned ring, const RingMemory& where, RingFeatures features) {
+    const unsigned pair = ring / 2;
+    const std::uint32_t raw = vrings_[ring].base.value_or(base(ring));
+    PackedBase place = PackedBase::of(raw);
+    if (place.available.slot >= where.entries || place.used.slot >= where.entries) return false;
+    const bool goes_on = receives(ring) && stopped_pages_[pair] && raw == stopped_pages_[pair]->base;
+    if (!goes_on && place.available != place.used) {  // what was not used is not done
+        ++session_counters_.base_differs;
+        place.available = place.used;
+    }
+    if (!receives(ring)) {
+        start_transmit(ring, PackedDeviceRing(memory_, where, features, {}, transmit_counters_[pair], place));
+        return true;
+    }
+    const auto most_pages = goes_on ? std::optional(stopped_pages_[pair]->most_pages_of_frame) : std::nullopt;
+    stopped_pages_[pair].reset();
+    receive_[pair].emplace(memory_, PackedDeviceRing(memory_, where, features, {}, receive_counters_[pair], place),
+                           terms(pair), most_pages, receive_counters_[pair]);
+    return true;
+}
+
+void Device::stop(unsigned ring) noexcept {
+    if (!running(ring)) return;
+    const unsigned pair = ring / 2;
+    if (receives(ring)) {
+        receive_[pair]->show();
+        bases_[ring] = receive_[pair]->base();
+        if (const auto most_pages = receive_[pair]->packed_pages_of_frame())
+            stopped_pages_[pair] = {*bases_[ring], *most_pages};
+        receive_[pair].reset();
+    } else {
+        transmit_[pair]->show();
+        bases_[ring] = transmit_[pair]->base();
+        transmit_[pair].reset();
+    }
 }
 
 void Device::owe_call(unsigned ring) noexcept {
@@ -135,17 +188,18 @@ void Device::refresh_events(unsigned ring) noexcept {
     const Vring& vring = vrings_[ring];
     const RingEvents events{.kick = vring.kick.get(), .call = vring.call.get(), .error = vring.error.get()};
     if (ReceiveRing* const queue = receives(ring) ? receive(ring / 2) : nullptr) queue->set_events(events);
-    if (TransmitQueue* const queue = receives(ring) ? nullptr : transmit(ring / 2)) queue->set_events(events);
+    if (TransmitRing* const queue = receives(ring) ? nullptr : transmit(ring / 2)) queue->set_events(events);
 }
 
-std::uint16_t Device::used_index(unsigned ring) const {
-    if (!running(ring)) return used_index_[ring];
-    return receives(ring) ? receive_[ring / 2]->used_index() : transmit_[ring / 2]->used_index();
+std::uint32_t Device::base(unsigned ring) const {
+    if (!running(ring)) return bases_[ring].value_or(packed() ? PackedBase{}.raw() : 0);
+    return receives(ring) ? receive_[ring / 2]->base() : transmit_[ring / 2]->base();
 }
 
 void Device::disconnect() {
     for (Vring& vring : vrings_) vring = {};
-    std::ranges::fill(used_index_, std::uint16_t{0});
+    std::ranges::fill(bases_, std::nullopt);
+    std::ranges::fill(stopped_pages_, std::nullopt);
     memory_ = {};
     features_ = 0;
     protocol_features_ = 0;

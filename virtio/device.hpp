@@ -10,7 +10,7 @@
 #include "virtio/guest_memory.hpp"
 #include "virtio/net_header.hpp"
 #include "virtio/receive_ring.hpp"
-#include "virtio/transmit_queue.hpp"
+#include "virtio/transmit_ring.hpp"
 #include "virtio/vhost_user.hpp"
 
 namespace vitrine::virtio {
@@ -24,6 +24,7 @@ struct DeviceConfig {
     std::uint32_t speed_mbps = NetConfig::unknown_speed;
     /// What the longest frame of the guest has beside the MTU: Ethernet header and one VLAN tag.
     std::uint32_t frame_overhead_bytes = 18;
+    bool packed = false;  ///< packed rings are offered
 };
 
 /// A ring that was never enabled waits; one that was disabled may have to be drained.
@@ -33,7 +34,8 @@ enum class Enabled { not_yet, yes, no };
 struct Vring {
     std::uint32_t entries = 0;
     std::optional<vhost_user::VringAddress> address;
-    std::optional<std::uint16_t> base;  ///< SET_VRING_BASE until the ring starts; only compared, never used
+    /// SET_VRING_BASE until the ring starts. A split ring starts at its used.idx, whatever this says.
+    std::optional<std::uint32_t> base;
     mem::FileDescriptor kick;
     mem::FileDescriptor call;
     mem::FileDescriptor error;
@@ -63,7 +65,7 @@ public:
 
     /// The queues of a pair; nullptr while the ring does not run.
     ReceiveRing* receive(unsigned pair) noexcept { return receive_[pair] ? &*receive_[pair] : nullptr; }
-    TransmitQueue* transmit(unsigned pair) noexcept { return transmit_[pair] ? &*transmit_[pair] : nullptr; }
+    TransmitRing* transmit(unsigned pair) noexcept { return transmit_[pair] ? &*transmit_[pair] : nullptr; }
 
     /// Counters live as long as the device; those of rings are the poll thread's.
     const ReceiveCounters& receive_counters(unsigned pair) const { return receive_counters_[pair]; }
@@ -93,9 +95,14 @@ public:
     void refresh_events(unsigned ring) noexcept;
     /// An interrupt for the driver soon, if the ring runs.
     void owe_call(unsigned ring) noexcept;
-    /// used.idx as the ring stands or stood: the answer to GET_VRING_BASE.
-    std::uint16_t used_index(unsigned ring) const;
-    void set_used_index(unsigned ring, std::uint16_t index) { used_index_[ring] = index; }
+    bool packed() const;
+    /// Where the ring stands or stood: the answer to GET_VRING_BASE.
+    std::uint32_t base(unsigned ring) const;
+    /// For a ring that does not run.
+    void set_base(unsigned ring, std::uint32_t base) {
+        bases_[ring] = base;
+        vrings_[ring].base = base;
+    }
 
     /// Forgets the front-end, all rings being stopped.
     void disconnect();
@@ -104,11 +111,22 @@ private:
     static bool receives(unsigned ring) { return ring % 2 == 0; }
     bool should_run(unsigned ring) const;
     std::optional<RingMemory> translate(const Vring& vring) const;
+    ReceiveRing::Terms terms(unsigned pair) const;
+    bool start_split(unsigned ring, const RingMemory& where, RingFeatures features);
+    bool start_packed(unsigned ring, const RingMemory& where, RingFeatures features);
+    void start_transmit(unsigned ring, auto device_ring);
+
+    /// A packed ring of pages that stopped, and where (ReceiveRing::packed_pages_of_frame).
+    struct StoppedPages {
+        std::uint32_t base;
+        std::uint16_t most_pages_of_frame;
+    };
 
     DeviceConfig config_;
     GuestMemory memory_;
     std::vector<Vring> vrings_;
-    std::vector<std::uint16_t> used_index_;
+    std::vector<std::optional<std::uint32_t>> bases_;         ///< where each stopped, or is to start
+    std::vector<std::optional<StoppedPages>> stopped_pages_;  ///< by pair
     std::uint64_t features_ = 0;
     std::uint64_t protocol_features_ = 0;
     std::uint64_t status_ = 0;
@@ -117,7 +135,7 @@ private:
     SessionCounters session_counters_;
     std::vector<std::optional<ReceiveRing>> receive_;
     PageLending* lending_ = nullptr;
-    std::vector<std::optional<TransmitQueue>> transmit_;
+    std::vector<std::optional<TransmitRing>> transmit_;
 };
 
 }  // namespace vitrine::virtio

@@ -1,16 +1,11 @@
 #include "virtio/device_ring.hpp"
 
-#include "mem/file_descriptor.hpp"
-
 namespace vitrine::virtio {
 
 DeviceRing::DeviceRing(const GuestMemory& memory, RingMemory where, RingFeatures features, RingEvents events,
                        RingCounters& counters) noexcept
-    : memory_(memory),
-      where_(where),
-      features_(features),
-      events_(events),
-      counters_(counters),
+    : RingBase(where, features, events, counters),
+      memory_(memory),
       used_(load(where.used + offsetof(RingHeader, index), std::memory_order_relaxed)),
       next_(used_),
       published_(used_),
@@ -25,20 +20,8 @@ bool DeviceRing::show() noexcept {
     store(where_.used + offsetof(RingHeader, index), used_, std::memory_order_release);
     // Our index must be visible before we read the driver's wish, else both sides could wait for each other (2.7.7.2).
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (driver_wants_call(before))
-        call_owed_ = true;
-    else
-        ++counters_.calls_suppressed;
+    note_shown(driver_wants_call(before));
     return true;
-}
-
-void DeviceRing::call() noexcept {
-    call_owed_ = false;
-    if (events_.call < 0) return;
-    if (mem::signal_event(events_.call))
-        ++counters_.calls;
-    else
-        ++counters_.calls_refused;
 }
 
 bool DeviceRing::driver_wants_call(std::uint16_t before) const noexcept {
@@ -69,24 +52,13 @@ void DeviceRing::want_kicks(bool wanted) noexcept {
 
 void DeviceRing::set_answer(vrx::Answer answer) noexcept {
     store_flags(static_cast<std::uint16_t>((flags_ & used_no_notify) | answer.raw << vrx::Answer::shift));
-    call_owed_ = true;
+    owe_call();
 }
 
 void DeviceRing::want_returns(bool wanted) noexcept {
     const auto flags =
         static_cast<std::uint16_t>(wanted ? flags_ | vrx::used_want_returns : flags_ & ~vrx::used_want_returns);
     if (flags != flags_) store_flags(flags);
-}
-
-void DeviceRing::drain_kick() noexcept {
-    if (events_.kick >= 0 && mem::drain_event(events_.kick)) ++counters_.kicks;
-}
-
-void DeviceRing::break_ring() noexcept {
-    if (broken_) return;
-    broken_ = true;
-    ++counters_.ring_broken;
-    if (events_.error >= 0) mem::signal_event(events_.error);
 }
 
 }  // namespace vitrine::virtio

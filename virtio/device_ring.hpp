@@ -7,55 +7,33 @@
 #include <optional>
 
 #include "mem/address.hpp"
-#include "virtio/counters.hpp"
 #include "virtio/guest_memory.hpp"
+#include "virtio/ring_base.hpp"
 #include "virtio/split_ring.hpp"
 #include "virtio/vrx.hpp"
 
 namespace vitrine::virtio {
 
-/// Where one split ring lies in our address space: translated, aligned, each part inside one region.
-struct RingMemory {
-    std::uint16_t entries;
-    std::byte* descriptors;
-    std::byte* available;
-    std::byte* used;
-};
-
-/// The eventfds of a ring; -1 is none. Owned by the device, swapped while the poll thread stands still.
-struct RingEvents {
-    int kick = -1;
-    int call = -1;
-    int error = -1;
-};
-
-/// What the driver agreed to, as far as rings care.
-struct RingFeatures {
-    bool indirect;
-    bool event_index;
-};
-
 /// The device side of one split ring (VIRTIO 1.3, 2.7): indices, chains, notifications. It knows no frames.
 ///
 /// Used strictly in order, so used.idx is all that a restart needs: the ring starts at the used.idx that it finds in
 /// guest memory. Everything that the guest can write is read once into a local. Poll thread.
-class DeviceRing {
+class DeviceRing : public RingBase {
 public:
     DeviceRing(const GuestMemory& memory, RingMemory where, RingFeatures features, RingEvents events,
                RingCounters& counters) noexcept;
 
-    std::uint16_t entries() const { return where_.entries; }
     /// For the extension that gives the descriptor table another meaning (virtio/vrx.hpp).
     const RingMemory& where() const { return where_; }
-    bool broken() const { return broken_; }
     /// Position of the next chain to take, and of the next to give back. They run through all 16 bits.
     std::uint16_t next() const { return next_; }
     std::uint16_t used() const { return used_; }
+    std::uint32_t base() const { return used_; }
 
     /// How many chains wait from next() on. Looks at avail.idx only when fewer than `wanted` are known to wait, and
     /// breaks the ring when the driver claims more than it can hold.
     std::uint16_t waiting(std::uint16_t wanted) noexcept {
-        if (broken_) return 0;
+        if (broken()) return 0;
         const auto known = static_cast<std::uint16_t>(available_ - next_);
         if (known >= wanted) return known;
         // Acquire: heads and descriptors are read after the index that covers them.
@@ -70,13 +48,8 @@ public:
         return static_cast<std::uint16_t>(outstanding - taken);
     }
     /// True when the driver has moved avail.idx beyond what was taken.
-    bool has_waiting() const noexcept { return !broken_ && load_available_index(std::memory_order_acquire) != next_; }
+    bool has_waiting() const noexcept { return !broken() && load_available_index(std::memory_order_acquire) != next_; }
 
-    enum class Walk {
-        complete,
-        refused,  ///< the visitor said no; the head is good and can be given back
-        broken,   ///< this is no chain, and the ring is broken now
-    };
     /// Reads the chain at `position`, which waits, and hands a private copy of each descriptor to `visit`; that
     /// returns false to refuse the chain. At most entries() descriptors are visited (2.7.5, 2.7.5.3.1).
     template <class Visit>
@@ -117,14 +90,12 @@ public:
     /// Poll thread, since a write to the front-end's eventfd can block (see mem::Handover).
     bool publish() noexcept {
         const bool shown = show();
-        if (call_owed_) call();
+        call_if_owed();
         return shown;
     }
     /// The store alone; the interrupt follows with the next publish(). Control thread, while the poll thread stands
     /// still.
     bool show() noexcept;
-    /// The driver may wait for an interrupt that never came: one follows with the next publish().
-    void owe_call() noexcept { call_owed_ = true; }
 
     /// Says whether the driver should kick when it adds a chain. After saying yes ask has_waiting() again: what was
     /// added in between comes without a kick (2.7.10).
@@ -135,15 +106,6 @@ public:
     void set_answer(vrx::Answer answer) noexcept;
     /// Whether the driver should kick for pages that it returned. want_kicks() behind it has the fence (4.6).
     void want_returns(bool wanted) noexcept;
-    /// -1: the front-end gave none and the ring must be polled.
-    int kick_descriptor() const { return events_.kick; }
-    /// Reads the kick eventfd; call it at most once a loop, however often the guest kicks.
-    void drain_kick() noexcept;
-    /// Control thread, while the poll thread stands still.
-    void set_events(RingEvents events) noexcept { events_ = events; }
-
-    /// Nothing moves from now on; the front-end hears of it through the error eventfd. Poll thread, as publish().
-    void break_ring() noexcept;
 
 private:
     std::uint16_t mask() const { return static_cast<std::uint16_t>(where_.entries - 1); }
@@ -176,20 +138,13 @@ private:
         store(where_.used + offsetof(RingHeader, flags), flags, std::memory_order_relaxed);
     }
     bool driver_wants_call(std::uint16_t before) const noexcept;
-    void call() noexcept;
 
     const GuestMemory& memory_;
-    RingMemory where_;
-    RingFeatures features_;
-    RingEvents events_;
-    RingCounters& counters_;
     std::uint16_t used_;
     std::uint16_t next_;
     std::uint16_t published_;
     std::uint16_t available_;  ///< avail.idx as last read and checked
     std::uint16_t flags_;      ///< used.flags
-    bool broken_ = false;
-    bool call_owed_ = false;
 };
 
 template <class Visit>

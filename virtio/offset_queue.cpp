@@ -7,7 +7,7 @@ namespace vitrine::virtio {
 
 OffsetQueue::OffsetQueue(const GuestMemory& memory, DeviceRing ring, std::uint32_t buffer_bytes, bool mergeable,
                          ReceiveCounters& counters) noexcept
-    : memory_(memory), ring_(ring), buffer_bytes_(buffer_bytes), mergeable_(mergeable), counters_(counters) {
+    : RingQueue(ring), memory_(memory), buffer_bytes_(buffer_bytes), mergeable_(mergeable), counters_(counters) {
     ring_.set_answer(vrx::Answer::granted(vrx::Mode::offset));
 }
 

@@ -10,6 +10,7 @@
 #include "virtio/delivery.hpp"
 #include "virtio/device_ring.hpp"
 #include "virtio/net_header.hpp"
+#include "virtio/ring_queue.hpp"
 #include "virtio/vrx.hpp"
 
 namespace vitrine::virtio {
@@ -17,7 +18,7 @@ namespace vitrine::virtio {
 /// Frames on their way into buffers of the guest, each with the offset at which its data begins (docs/vrx.md, 5). All
 /// buffers are alike: one piece, with room for a header in front of what a NIC may write. Either deliver() copies, or
 /// take() hands out buffers that a NIC writes to and give_back() returns them; not both at a time. Poll thread.
-class OffsetQueue {
+class OffsetQueue : public RingQueue<DeviceRing> {
 public:
     /// Where data begins, and where the header in front of a frame's first data does.
     static constexpr std::uint32_t data_offset = vrx::offset_room_bytes;
@@ -58,23 +59,10 @@ public:
     /// Un-takes what was not given back: nobody writes there any more.
     void roll_back() noexcept { ring_.roll_back(); }
 
-    bool publish() noexcept { return ring_.publish(); }
-    bool show() noexcept { return ring_.show(); }
-    void owe_call() noexcept { ring_.owe_call(); }
-    bool has_buffers() const noexcept { return ring_.has_waiting(); }
-    void want_kicks(bool wanted) noexcept { ring_.want_kicks(wanted); }
-    int kick_descriptor() const { return ring_.kick_descriptor(); }
-    void drain_kick() noexcept { ring_.drain_kick(); }
-    bool broken() const { return ring_.broken(); }
-    std::uint16_t used_index() const { return ring_.used(); }
-    void set_events(RingEvents events) noexcept { ring_.set_events(events); }
-    const ReceiveCounters& counters() const { return counters_; }
-
 private:
     Buffer buffer_at(std::uint16_t position) noexcept;
 
     const GuestMemory& memory_;
-    DeviceRing ring_;
     std::uint32_t buffer_bytes_;
     bool mergeable_;
     ReceiveCounters& counters_;

@@ -135,6 +135,9 @@ struct PackedUsed {
         return offset | std::uint64_t{flags} << 16;
     }
 };
+static_assert(UsedPage{UsedPage::next}.packed_flags() == PackedUsed::next &&
+              UsedPage{UsedPage::header}.packed_flags() == PackedUsed::header &&
+              UsedPage{UsedPage::checksum_ok}.packed_flags() == PackedUsed::checksum_ok);
 
 }  // namespace vrx
 }  // namespace vitrine::virtio

@@ -2,32 +2,26 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "virtio/counters.hpp"
 #include "virtio/delivery.hpp"
-#include "virtio/device_ring.hpp"
+#include "virtio/lending_ring.hpp"
 #include "virtio/net_header.hpp"
+#include "virtio/packed_lending_ring.hpp"
 #include "virtio/page_lending.hpp"
+#include "virtio/ring_queue.hpp"
 #include "virtio/steps.hpp"
 #include "virtio/vrx.hpp"
 
 namespace vitrine::virtio {
 
-/// Frames on their way into the guest as pages that it may read: a used element says page, offset and length, and the
-/// release ring gives the page back (docs/vrx.md, 4 and 7). No byte of a frame is read or written here.
-///
-/// `Steps` marks each point at which the process may die with something half done. Poll thread.
-template <class Steps = mem::NoSteps>
-class BasicPagesQueue {
-public:
-    /// What is shown by one publish() at most; more goes out in between.
-    static constexpr std::size_t burst = mem::PageLedger::most_journal_pages;
-
+/// What queues of pages are given, whatever their ring.
+struct PagesKinds {
     /// A part of a frame in a page that the caller holds (Holder::device).
     struct Piece {
         mem::PageId page;
@@ -39,18 +33,30 @@ public:
         bool checksum_ok = false;
         const NetHeader* header = nullptr;
     };
-    using Outcome = Delivery;
     enum class Start { fresh, live };
+};
+
+/// Frames on their way into the guest as pages that it may read: a used element says page, offset and length, and the
+/// ring gives the page back (docs/vrx.md, 4, 7 and 9). No byte of a frame is read or written here.
+///
+/// `Steps` marks each point at which the process may die with something half done. Poll thread.
+template <class Steps = mem::NoSteps, class Ring = LendingRing>
+class BasicPagesQueue : public RingQueue<Ring>, public PagesKinds {
+public:
+    /// What is shown by one publish() at most; more goes out in between.
+    static constexpr std::size_t burst = mem::PageLedger::most_journal_pages;
+
+    using Outcome = Delivery;
 
     /// At the first credit after the ring's start; `step` is the tests'.
-    BasicPagesQueue(PageLending& lending, unsigned queue, DeviceRing ring, Start start, ReceiveCounters& counters,
+    BasicPagesQueue(PageLending& lending, unsigned queue, Ring ring, Start start, ReceiveCounters& counters,
                     Steps step = {}) noexcept
-        : lending_(lending),
+        : RingQueue<Ring>(std::move(ring)),
+          lending_(lending),
           queue_(queue),
-          ring_(ring),
           counters_(counters),
           step_(step),
-          limit_(std::min<std::size_t>(lending.held_limit(), vrx::release_entries(ring.entries()))) {
+          limit_(std::min<std::size_t>(lending.held_limit(), vrx::release_entries(ring_.entries()))) {
         if (start == Start::fresh)
             start_fresh();
         else
@@ -62,13 +68,16 @@ public:
     Outcome deliver(std::span<const Piece> pieces, const Note& note) noexcept {
         const std::size_t count = pieces.size();
         assert(count != 0);
-        if (count > std::min({std::size_t{ring_.entries()}, limit_, burst})) {
+        if (count > std::min({ring_.most_pages_of_frame(), limit_, burst})) {
             ++counters_.rx_oversize;
             return Outcome::dropped;
         }
         if (staged_ + count > burst) publish();
-        if (held_ + count > limit_ && (absorb(), held_ + count > limit_)) return refuse(Outcome::held);
-        if (ring_.waiting(static_cast<std::uint16_t>(count)) < count) return refuse(Outcome::no_buffer);
+        if (held_ + count > limit_ || ring_.credits(count) < count) {
+            absorb();
+            if (held_ + count > limit_) return refuse(Outcome::held);
+            if (ring_.credits(count) < count) return refuse(Outcome::no_buffer);
+        }
 
         std::uint64_t flags = note.header != nullptr ? vrx::UsedPage::header
                               : note.checksum_ok     ? vrx::UsedPage::checksum_ok
@@ -103,17 +112,8 @@ public:
     std::size_t absorb() noexcept {
         if (ring_.broken()) return 0;
         lent_since_absorb_ = 0;
-        // Acquire: the driver is done with the pages before it says so, and the slots are written.
-        const std::uint32_t waiting = load_release_index() - seen_;
-        if (waiting > vrx::release_entries(ring_.entries())) {
-            ring_.break_ring();
-            return 0;
-        }
-        const std::size_t count = std::min<std::size_t>(waiting, most_absorbed);
-        if (count == 0) return 0;
         std::size_t freed = 0;
-        for (std::size_t i = 0; i < count; ++i) {
-            const std::uint16_t page = load_release_slot(seen_ + static_cast<std::uint32_t>(i));
+        const std::size_t count = ring_.read_returns(most_absorbed, [&](std::uint16_t page) {
             if (lending_.take_back(queue_, page)) {
                 freed_[freed++] = mem::PageId{page};
                 maybe_seen_ = false;
@@ -121,9 +121,9 @@ public:
                 ++counters_.bad_returns;
             }
             step_();
-        }
-        seen_ += static_cast<std::uint32_t>(count);
-        lending_.ledger().set_seen(queue_, seen_);
+        });
+        if (count == 0) return 0;
+        ring_.remember_returns(lending_.ledger(), queue_);
         step_();
         // Only now may they be lent again: a return that is read twice must not find its page with the guest (7.5).
         for (std::size_t i = 0; i < freed; ++i) lending_.give(freed_[i]);
@@ -131,25 +131,15 @@ public:
         return count;
     }
 
-    /// Whether the driver should kick for credits and for returned pages; try to deliver again after saying yes.
-    void want_kicks(bool wanted) noexcept {
-        ring_.want_returns(wanted);
-        ring_.want_kicks(wanted);
-    }
-    int kick_descriptor() const { return ring_.kick_descriptor(); }
-    void drain_kick() noexcept { ring_.drain_kick(); }
-    void owe_call() noexcept { ring_.owe_call(); }
-    bool has_buffers() const noexcept { return ring_.has_waiting(); }
-
-    bool broken() const { return ring_.broken(); }
-    std::uint16_t used_index() const { return ring_.used(); }
-    void set_events(RingEvents events) noexcept { ring_.set_events(events); }
-    const ReceiveCounters& counters() const { return counters_; }
+    /// That its driver is prepared for, or the ring can hold.
+    std::uint16_t most_pages_of_frame() const { return static_cast<std::uint16_t>(ring_.most_pages_of_frame()); }
     /// Pages that the guest has, or will have with the next publish().
     std::size_t held() const { return held_; }
     std::size_t staged() const { return staged_; }
 
 private:
+    using RingQueue<Ring>::ring_;
+
     static constexpr std::size_t most_absorbed = 256;
 
     Outcome refuse(Outcome why) noexcept {
@@ -168,13 +158,13 @@ private:
         lent_since_absorb_ += staged_;
         staged_ = 0;
         if (ring_.broken()) return take_back_staged(pages);
-        lending_.ledger().write_journal(queue_, ring_.used(), pages, step_);
+        ring_.write_journal(lending_.ledger(), queue_, pages, step_);
         for (const mem::PageId page : pages) {
             lending_.lend(queue_, page);
             step_();
         }
         for (std::size_t i = 0; i < pages.size(); ++i) {
-            ring_.put(elements_[i].raw);
+            ring_.put_page(elements_[i]);
             step_();
             counters_.frames += !elements_[i].has(vrx::UsedPage::next);
             counters_.bytes += elements_[i].length_bytes();
@@ -192,10 +182,19 @@ private:
 
     void start_fresh() noexcept {
         counters_.rx_reclaimed += lending_.reclaim(queue_, step_);
-        ring_.set_answer(vrx::Answer::granted(vrx::Mode::pages));
+        ring_.grant();
         step_();
     }
     void start_live() noexcept {
+        if constexpr (Ring::outlives_process) forget_unseen();
+        held_ = lending_.ledger().lent_to(queue_);
+        ring_.resume_returns(lending_.ledger(), queue_);
+        maybe_seen_ = Ring::outlives_process;
+        absorb();  // one turn: no more than that can have been carried out and not yet noted in `seen`
+        maybe_seen_ = false;
+    }
+    /// What a process that died was about to show, and did not.
+    void forget_unseen() noexcept {
         mem::PageLedger& ledger = lending_.ledger();
         for (const std::uint16_t page : ledger.journal(queue_, ring_.used())) {  // the driver never saw these
             if (lending_.take_back(queue_, page)) lending_.give(mem::PageId{page});
@@ -203,32 +202,14 @@ private:
         }
         ledger.clear_journal(queue_);
         step_();
-        held_ = ledger.lent_to(queue_);
-        seen_ = ledger.seen(queue_);
-        maybe_seen_ = true;
-        absorb();  // one turn: no more than that can have been carried out and not yet noted in `seen`
-        maybe_seen_ = false;
-    }
-
-    std::uint32_t load_release_index() const noexcept {
-        std::byte* const field =
-            ring_.where().descriptors + vrx::marker_offset(ring_.entries()) + offsetof(vrx::Marker, release_index);
-        return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(field)).load(std::memory_order_acquire);
-    }
-    std::uint16_t load_release_slot(std::uint32_t index) const noexcept {
-        auto* const slots = reinterpret_cast<std::uint16_t*>(ring_.where().descriptors);
-        const std::uint32_t slot = index & (vrx::release_entries(ring_.entries()) - 1);
-        return std::atomic_ref(slots[slot]).load(std::memory_order_relaxed);
     }
 
     PageLending& lending_;
     unsigned queue_;
-    DeviceRing ring_;
     ReceiveCounters& counters_;
     [[no_unique_address]] Steps step_;
-    std::size_t limit_;       ///< pages that the driver may hold
-    std::size_t held_ = 0;    ///< pages that it does, and those that are staged
-    std::uint32_t seen_ = 0;  ///< release ring entries read
+    std::size_t limit_;     ///< pages that the driver may hold
+    std::size_t held_ = 0;  ///< pages that it does, and those that are staged
     /// These entries may have been read by a former process, which took their pages back and died: not the guest's
     /// fault. Up to the first whose page is still lent, as they are carried out in order.
     bool maybe_seen_ = false;
@@ -240,5 +221,6 @@ private:
 };
 
 using PagesQueue = BasicPagesQueue<DeviceSteps>;
+using PackedPagesQueue = BasicPagesQueue<DeviceSteps, PackedLendingRing>;
 
 }  // namespace vitrine::virtio

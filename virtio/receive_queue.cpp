@@ -5,6 +5,8 @@
 
 namespace vitrine::virtio {
 
+using Walk = RingBase::Walk;
+
 namespace {
 
 /// Pieces of guest memory that one frame may fill, and descriptors that it may take: enough for 9018 bytes in buffers
@@ -13,14 +15,17 @@ constexpr std::size_t most_segments = 1024;
 
 }  // namespace
 
-ReceiveQueue::ReceiveQueue(const GuestMemory& memory, DeviceRing ring, bool mergeable, ReceiveCounters& counters)
-    : memory_(memory), ring_(ring), mergeable_(mergeable), counters_(counters) {
+template <class Ring>
+BasicReceiveQueue<Ring>::BasicReceiveQueue(const GuestMemory& memory, Ring ring, bool mergeable,
+                                           ReceiveCounters& counters)
+    : RingQueue<Ring>(std::move(ring)), memory_(memory), mergeable_(mergeable), counters_(counters) {
     segments_.reserve(most_segments);
     buffers_.reserve(ring_.entries());
 }
 
-ReceiveQueue::Outcome ReceiveQueue::deliver(std::span<const std::span<const std::byte>> pieces,
-                                            NetHeader header) noexcept {
+template <class Ring>
+Delivery BasicReceiveQueue<Ring>::deliver(std::span<const std::span<const std::byte>> pieces,
+                                          NetHeader header) noexcept {
     std::size_t frame_bytes = 0;
     for (const auto& piece : pieces) frame_bytes += piece.size();
     if (deliver_whole(pieces, header, sizeof(NetHeader) + frame_bytes)) {
@@ -60,7 +65,8 @@ ReceiveQueue::Outcome ReceiveQueue::deliver(std::span<const std::span<const std:
     return outcome;
 }
 
-void ReceiveQueue::prefetch(std::size_t frames) noexcept {
+template <class Ring>
+void BasicReceiveQueue<Ring>::prefetch(std::size_t frames) noexcept {
     // The header often ends one cache line and the frame begins the next; the rest of a long frame streams.
     constexpr std::uint64_t cache_line_bytes = 64;
     constexpr int for_writing = 1;
@@ -74,8 +80,9 @@ void ReceiveQueue::prefetch(std::size_t frames) noexcept {
     }
 }
 
-bool ReceiveQueue::deliver_whole(std::span<const std::span<const std::byte>> pieces, NetHeader header,
-                                 std::size_t bytes) noexcept {
+template <class Ring>
+bool BasicReceiveQueue<Ring>::deliver_whole(std::span<const std::span<const std::byte>> pieces, NetHeader header,
+                                            std::size_t bytes) noexcept {
     if (ring_.waiting(1) == 0) return false;
     std::uint16_t head = 0;
     const std::optional<Descriptor> buffer = ring_.single(ring_.next(), head);
@@ -95,7 +102,8 @@ bool ReceiveQueue::deliver_whole(std::span<const std::span<const std::byte>> pie
     return true;
 }
 
-ReceiveQueue::Outcome ReceiveQueue::gather(std::size_t bytes) noexcept {
+template <class Ring>
+Delivery BasicReceiveQueue<Ring>::gather(std::size_t bytes) noexcept {
     segments_.clear();
     buffers_.clear();
     descriptors_ = 0;
@@ -111,7 +119,8 @@ ReceiveQueue::Outcome ReceiveQueue::gather(std::size_t bytes) noexcept {
     return Outcome::delivered;
 }
 
-ReceiveQueue::Outcome ReceiveQueue::add_buffer() noexcept {
+template <class Ring>
+Delivery BasicReceiveQueue<Ring>::add_buffer() noexcept {
     bool room = true;
     std::uint64_t length_bytes = 0;
     const auto add = [&](const Descriptor& descriptor) {
@@ -132,12 +141,12 @@ ReceiveQueue::Outcome ReceiveQueue::add_buffer() noexcept {
     };
     std::uint16_t head = 0;
     const auto position = static_cast<std::uint16_t>(ring_.next() + buffers_.size());
-    const DeviceRing::Walk walk = ring_.walk(position, head, add);
-    if (walk == DeviceRing::Walk::broken) return Outcome::broken;
+    const Walk walk = ring_.walk(position, head, add);
+    if (walk == Walk::broken) return Outcome::broken;
     if (!room) return Outcome::dropped;
     // Buffers of a merged frame are used back to back, so a bad one cannot be given back in between. And no driver
     // posts one: read-only, outside its memory, or shorter than a header (VIRTIO 1.3, 5.1.6.3.1).
-    if (walk == DeviceRing::Walk::refused || length_bytes < sizeof(NetHeader)) {
+    if (walk == Walk::refused || length_bytes < sizeof(NetHeader)) {
         ring_.break_ring();
         return Outcome::broken;
     }
@@ -145,7 +154,9 @@ ReceiveQueue::Outcome ReceiveQueue::add_buffer() noexcept {
     return Outcome::delivered;
 }
 
-void ReceiveQueue::copy(const NetHeader& header, std::span<const std::span<const std::byte>> pieces) noexcept {
+template <class Ring>
+void BasicReceiveQueue<Ring>::copy(const NetHeader& header,
+                                   std::span<const std::span<const std::byte>> pieces) noexcept {
     auto segment = segments_.begin();
     std::size_t filled = 0;
     const auto append = [&](std::span<const std::byte> from) {
@@ -165,5 +176,8 @@ void ReceiveQueue::copy(const NetHeader& header, std::span<const std::span<const
     append(std::as_bytes(std::span(&header, 1)));
     for (const auto& piece : pieces) append(piece);
 }
+
+template class BasicReceiveQueue<DeviceRing>;
+template class BasicReceiveQueue<PackedDeviceRing>;
 
 }  // namespace vitrine::virtio

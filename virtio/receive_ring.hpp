@@ -2,8 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <variant>
 
 #include "virtio/delivery.hpp"
@@ -12,6 +15,7 @@
 #include "virtio/page_lending.hpp"
 #include "virtio/pages_queue.hpp"
 #include "virtio/receive_queue.hpp"
+#include "virtio/ring_queue.hpp"
 
 namespace vitrine::virtio {
 
@@ -21,33 +25,58 @@ class ReceiveRing {
 public:
     using Outcome = Delivery;
 
-    /// `lending` is null where the operator allows no VRX; a ring that asks for it is refused then.
-    ReceiveRing(const GuestMemory& memory, const DeviceRing& ring, bool mergeable, PageLending* lending, unsigned queue,
-                ReceiveCounters& counters)
-        : memory_(memory),
-          mergeable_(mergeable),
-          lending_(lending),
-          queue_(queue),
-          counters_(counters),
-          kind_(std::in_place_type<ReceiveQueue>, memory, ring, mergeable, counters) {}
+    /// What the driver agreed to, and what the operator allows.
+    struct Terms {
+        bool mergeable;
+        bool packed_pages;     ///< feature bit 58, which a packed ring needs
+        PageLending* lending;  ///< null: no VRX, a ring that asks for it is refused
+        unsigned queue;
+    };
 
-    /// The ring that pages are lent to; null: deliver() copies. Once a burst.
-    PagesQueue* pages() noexcept {
+    ReceiveRing(const GuestMemory& memory, const DeviceRing& ring, const Terms& terms, ReceiveCounters& counters)
+        : memory_(memory),
+          terms_(terms),
+          counters_(counters),
+          kind_(std::in_place_type<ReceiveQueue>, memory, ring, terms.mergeable, counters) {}
+    /// `stopped_pages`: an earlier start of this ring lent pages, and `ring` goes on where it stopped
+    /// (docs/vrx.md, 9.5); its packed_pages_of_frame().
+    ReceiveRing(const GuestMemory& memory, PackedDeviceRing ring, const Terms& terms,
+                std::optional<std::uint16_t> stopped_pages, ReceiveCounters& counters)
+        : memory_(memory),
+          terms_(terms),
+          counters_(counters),
+          stopped_pages_(stopped_pages),
+          kind_(std::in_place_type<PackedReceiveQueue>, memory, std::move(ring), terms.mergeable, counters) {
+        if (stopped_pages) decide();
+    }
+
+    /// Whether pages are lent to the ring, by lend(). If not, deliver() copies. Once a burst.
+    bool lends() noexcept {
         if (!decided_) decide();
-        return std::get_if<PagesQueue>(&kind_);
+        return std::holds_alternative<PagesQueue>(kind_) || std::holds_alternative<PackedPagesQueue>(kind_);
+    }
+    Outcome lend(std::span<const PagesKinds::Piece> pieces, const PagesKinds::Note& note) noexcept {
+        if (auto* const queue = std::get_if<PagesQueue>(&kind_)) return queue->deliver(pieces, note);
+        return std::get<PackedPagesQueue>(kind_).deliver(pieces, note);
+    }
+    /// Takes back what the driver returned, if pages were lent. Returns how much there was.
+    std::size_t absorb() noexcept {
+        if (auto* const queue = std::get_if<PagesQueue>(&kind_)) return queue->absorb();
+        if (auto* const queue = std::get_if<PackedPagesQueue>(&kind_)) return queue->absorb();
+        return 0;
     }
     /// The ring whose buffers a NIC can write to itself; null: it is none, or is not decided yet.
     OffsetQueue* offset() noexcept { return std::get_if<OffsetQueue>(&kind_); }
     /// Copies the frame in `pieces`. `header.buffers` is filled in here. All or nothing; the driver sees it with the
-    /// next publish(). There is no buffer in a ring of pages, which it may have become since pages() was asked.
+    /// next publish(). There is no buffer in a ring of pages, which it may have become since lends() was asked.
     Outcome deliver(std::span<const std::span<const std::byte>> pieces, NetHeader header) noexcept {
-        if (!decided_) decide();
         // Undecided it may have its first credits at any moment, and to copy into those breaks it.
-        if (!decided_ || std::holds_alternative<PagesQueue>(kind_)) {
+        if (lends() || !decided_) {
             ++counters_.rx_no_buffer_tries;
             return Outcome::no_buffer;
         }
         if (auto* const queue = std::get_if<ReceiveQueue>(&kind_)) return queue->deliver(pieces, header);
+        if (auto* const queue = std::get_if<PackedReceiveQueue>(&kind_)) return queue->deliver(pieces, header);
         if (auto* const queue = std::get_if<OffsetQueue>(&kind_)) return queue->deliver(pieces, header);
         ++counters_.rx_broken_ring;
         return Outcome::broken;
@@ -55,6 +84,7 @@ public:
     /// A hint that `frames` frames come soon.
     void prefetch(std::size_t frames) noexcept {
         if (auto* const queue = std::get_if<ReceiveQueue>(&kind_)) queue->prefetch(frames);
+        if (auto* const queue = std::get_if<PackedReceiveQueue>(&kind_)) queue->prefetch(frames);
     }
 
     bool publish() noexcept {
@@ -66,8 +96,8 @@ public:
     void owe_call() noexcept {
         std::visit([](auto& queue) { queue.owe_call(); }, kind_);
     }
-    bool has_buffers() const noexcept {
-        return std::visit([](const auto& queue) { return queue.has_buffers(); }, kind_);
+    bool has_waiting() const noexcept {
+        return std::visit([](const auto& queue) { return queue.has_waiting(); }, kind_);
     }
     void want_kicks(bool wanted) noexcept {
         std::visit([wanted](auto& queue) { queue.want_kicks(wanted); }, kind_);
@@ -84,53 +114,62 @@ public:
     std::uint16_t used_index() const {
         return std::visit([](const auto& queue) { return queue.used_index(); }, kind_);
     }
+    /// What GET_VRING_BASE answers.
+    std::uint32_t base() const {
+        return std::visit([](const auto& queue) { return queue.base(); }, kind_);
+    }
     void set_events(RingEvents events) noexcept {
         std::visit([events](auto& queue) { queue.set_events(events); }, kind_);
     }
-    const ReceiveCounters& counters() const { return counters_; }
 
     /// For people: what the ring became, and why it is not what its driver asked for. Control thread, while the poll
     /// thread stands still; held() too.
     std::string_view text() const noexcept;
     /// Pages that the guest has of it.
     std::size_t held() const noexcept {
-        const auto* const queue = std::get_if<PagesQueue>(&kind_);
+        if (const auto* const queue = std::get_if<PagesQueue>(&kind_)) return queue->held();
+        const auto* const queue = std::get_if<PackedPagesQueue>(&kind_);
         return queue != nullptr ? queue->held() : 0;
+    }
+    /// The largest frame, in pages, that its driver is prepared for; nothing: it is no packed ring of pages.
+    std::optional<std::uint16_t> packed_pages_of_frame() const noexcept {
+        const auto* const queue = std::get_if<PackedPagesQueue>(&kind_);
+        if (queue != nullptr) return queue->most_pages_of_frame();
+        return decided_ ? std::nullopt : stopped_pages_;
     }
 
 private:
     /// A ring with a marker that cannot be followed (3.4). It says so, and nothing else ever.
-    class Refused {
+    template <class Ring>
+    class Refused : public RingQueue<Ring> {
     public:
-        Refused(const DeviceRing& ring, vrx::Answer answer) noexcept : ring_(ring), answer_(answer) {
-            ring_.set_answer(answer);
+        Refused(Ring ring, vrx::Answer answer) noexcept : RingQueue<Ring>(std::move(ring)), answer_(answer) {
+            if constexpr (std::is_same_v<Ring, DeviceRing>)
+                this->ring_.set_answer(answer);
+            else
+                PackedLendingRing::answer(this->ring_, answer);
         }
         vrx::Answer answer() const { return answer_; }
-        bool publish() noexcept { return ring_.publish(); }
-        bool show() noexcept { return ring_.show(); }
-        void owe_call() noexcept { ring_.owe_call(); }
-        bool has_buffers() const noexcept { return false; }
+        bool has_waiting() const noexcept { return false; }
         void want_kicks(bool /*wanted*/) noexcept {}
-        int kick_descriptor() const { return ring_.kick_descriptor(); }
-        void drain_kick() noexcept { ring_.drain_kick(); }
-        bool broken() const { return ring_.broken(); }
-        std::uint16_t used_index() const { return ring_.used(); }
-        void set_events(RingEvents events) noexcept { ring_.set_events(events); }
 
     private:
-        DeviceRing ring_;
         vrx::Answer answer_;  // the guest could change the one in its ring
     };
 
     void decide() noexcept;
+    void decide_split(ReceiveQueue& standard) noexcept;
+    void decide_packed(PackedReceiveQueue& standard) noexcept;
+    void reclaim() noexcept;
 
     const GuestMemory& memory_;
-    bool mergeable_;
-    PageLending* lending_;
-    unsigned queue_;
+    Terms terms_;
     ReceiveCounters& counters_;
     bool decided_ = false;
-    std::variant<ReceiveQueue, PagesQueue, OffsetQueue, Refused> kind_;
+    std::optional<std::uint16_t> stopped_pages_;
+    std::variant<ReceiveQueue, PagesQueue, OffsetQueue, Refused<DeviceRing>, PackedReceiveQueue, PackedPagesQueue,
+                 Refused<PackedDeviceRing>>
+        kind_;
 };
 
 }  // namespace vitrine::virtio

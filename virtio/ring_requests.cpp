@@ -89,7 +89,8 @@ Session::Answer Session::set_vring_num(Message& message) {
     const auto ring = ring_of(message);
     if (!ring) return std::unexpected(ring.error());
     const std::uint32_t entries = message.read<wire::VringState>().number;
-    if (!valid_ring_entries(entries)) return std::unexpected(&Counters::bad_value);
+    if (!(device_.packed() ? valid_packed_entries(entries) : valid_ring_entries(entries)))
+        return std::unexpected(&Counters::bad_value);
     return change_ring(*ring, [&](Vring& vring) { vring.entries = entries; });
 }
 
@@ -105,9 +106,9 @@ Session::Answer Session::set_vring_base(Message& message) {
     const auto ring = ring_of(message);
     if (!ring) return std::unexpected(ring.error());
     const std::uint32_t base = message.read<wire::VringState>().number;
-    if (base > std::numeric_limits<std::uint16_t>::max()) return std::unexpected(&Counters::bad_value);
-    device_.vring(*ring).base = static_cast<std::uint16_t>(base);
-    device_.set_used_index(*ring, static_cast<std::uint16_t>(base));  // the answer if the ring never runs
+    if (!device_.packed() && base > std::numeric_limits<std::uint16_t>::max())
+        return std::unexpected(&Counters::bad_value);
+    device_.set_base(*ring, base);
     return {};
 }
 
@@ -117,7 +118,7 @@ Session::Answer Session::get_vring_base(Message& message) {
     const auto hold = hooks_.hold();
     stop_ring(*ring);
     device_.vring(*ring).started = false;
-    return reply_of(wire::VringState{.index = *ring, .number = device_.used_index(*ring)});
+    return reply_of(wire::VringState{.index = *ring, .number = device_.base(*ring)});
 }
 
 Session::Answer Session::set_vring_kick(Message& message) {

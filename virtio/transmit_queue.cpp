@@ -21,16 +21,18 @@ void copy_once(std::byte* to, const std::byte* from, std::size_t bytes) noexcept
 
 }  // namespace
 
-TransmitQueue::TransmitQueue(const GuestMemory& memory, DeviceRing ring, std::uint32_t most_frame_bytes, Mode mode,
-                             TransmitCounters& counters)
-    : memory_(memory),
-      ring_(ring),
+template <class Ring>
+BasicTransmitQueue<Ring>::BasicTransmitQueue(const GuestMemory& memory, Ring ring, std::uint32_t most_frame_bytes,
+                                             Mode mode, TransmitCounters& counters)
+    : RingQueue<Ring>(std::move(ring)),
+      memory_(memory),
       most_frame_bytes_(most_frame_bytes),
       mode_(mode),
       counters_(counters),
-      taken_(ring.entries()) {}
+      taken_(std::bit_ceil<std::size_t>(ring_.entries())) {}
 
-std::optional<TransmitQueue::Frame> TransmitQueue::next() noexcept {
+template <class Ring>
+std::optional<TransmitKinds::Frame> BasicTransmitQueue<Ring>::next() noexcept {
     for (unsigned drops = 0; drops < most_drops_per_call && ring_.waiting(1) != 0; ++drops) {
         Frame frame{};
         std::uint16_t head = 0;
@@ -47,7 +49,8 @@ std::optional<TransmitQueue::Frame> TransmitQueue::next() noexcept {
     return std::nullopt;
 }
 
-TransmitQueue::Reason TransmitQueue::read(std::uint16_t& head, Frame& frame) noexcept {
+template <class Ring>
+auto BasicTransmitQueue<Ring>::read(std::uint16_t& head, Frame& frame) noexcept -> Reason {
     std::size_t pieces = 0;
     std::uint64_t chain_bytes = 0;
     Reason drop = nullptr;
@@ -69,7 +72,7 @@ TransmitQueue::Reason TransmitQueue::read(std::uint16_t& head, Frame& frame) noe
         chain_bytes += descriptor.length_bytes;
         return true;
     };
-    if (ring_.walk(ring_.next(), head, add) != DeviceRing::Walk::complete) return drop;
+    if (ring_.walk(ring_.next(), head, add) != RingBase::Walk::complete) return drop;
     if (mode_ == Mode::discard) return &TransmitCounters::tx_disabled;
 
     if (chain_bytes < sizeof(NetHeader)) return &TransmitCounters::tx_bad_header;
@@ -85,7 +88,9 @@ TransmitQueue::Reason TransmitQueue::read(std::uint16_t& head, Frame& frame) noe
     return nullptr;
 }
 
-std::span<const TransmitQueue::Piece> TransmitQueue::split_header(std::size_t pieces, NetHeader& header) noexcept {
+template <class Ring>
+std::span<const TransmitKinds::Piece> BasicTransmitQueue<Ring>::split_header(std::size_t pieces,
+                                                                             NetHeader& header) noexcept {
     std::array<std::byte, sizeof(NetHeader)> bytes;
     std::size_t copied = 0;
     std::size_t first = 0;
@@ -107,7 +112,8 @@ std::span<const TransmitQueue::Piece> TransmitQueue::split_header(std::size_t pi
     return std::span(pieces_).subspan(first, pieces - first);
 }
 
-void TransmitQueue::complete_oldest(std::size_t frames) noexcept {
+template <class Ring>
+void BasicTransmitQueue<Ring>::complete_oldest(std::size_t frames) noexcept {
     assert(frames <= in_flight_);
     for (; frames > 0; --frames) {
         const Taken& oldest = taken(ring_.used());  // dropped ones before it are gone already
@@ -119,7 +125,8 @@ void TransmitQueue::complete_oldest(std::size_t frames) noexcept {
     }
 }
 
-void TransmitQueue::complete_dropped() noexcept {
+template <class Ring>
+void BasicTransmitQueue<Ring>::complete_dropped() noexcept {
     while (ring_.used() != ring_.next() && taken(ring_.used()).drop != nullptr) {
         const Taken& oldest = taken(ring_.used());
         ++(counters_.*oldest.drop);
@@ -127,9 +134,13 @@ void TransmitQueue::complete_dropped() noexcept {
     }
 }
 
-void TransmitQueue::roll_back() noexcept {
+template <class Ring>
+void BasicTransmitQueue<Ring>::roll_back() noexcept {
     ring_.roll_back();
     in_flight_ = 0;
 }
+
+template class BasicTransmitQueue<DeviceRing>;
+template class BasicTransmitQueue<PackedDeviceRing>;
 
 }  // namespace vitrine::virtio

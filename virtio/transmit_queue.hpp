@@ -11,12 +11,13 @@
 #include "virtio/counters.hpp"
 #include "virtio/device_ring.hpp"
 #include "virtio/net_header.hpp"
+#include "virtio/packed_device_ring.hpp"
+#include "virtio/ring_queue.hpp"
 
 namespace vitrine::virtio {
 
-/// Frames that the guest sends. Several may be in flight; they are completed in the order they came. Poll thread.
-class TransmitQueue {
-public:
+/// What transmit queues give out, whatever their ring.
+struct TransmitKinds {
     /// A frame in more pieces than this is dropped.
     static constexpr std::size_t most_pieces = 64;
 
@@ -37,23 +38,22 @@ public:
         send,
         discard,  ///< the front-end disabled the ring but wants it drained (vhost-user, "Ring states")
     };
+};
 
+/// Frames that the guest sends. Several may be in flight; they are completed in the order they came. Poll thread.
+template <class Ring>
+class BasicTransmitQueue : public RingQueue<Ring>, public TransmitKinds {
+public:
     /// `most_frame_bytes` is the longest frame accepted, without header.
-    TransmitQueue(const GuestMemory& memory, DeviceRing ring, std::uint32_t most_frame_bytes, Mode mode,
-                  TransmitCounters& counters);
+    BasicTransmitQueue(const GuestMemory& memory, Ring ring, std::uint32_t most_frame_bytes, Mode mode,
+                       TransmitCounters& counters);
 
     /// The next frame, or none now. Malformed ones are dropped and counted on the way, at most 64 in a call, so none
-    /// does not prove an empty ring: ask has_frames() before sleeping.
+    /// does not prove an empty ring: ask has_waiting() before sleeping.
     std::optional<Frame> next() noexcept;
 
     /// Completes the `frames` that were given out longest ago; the driver sees it with the next publish().
     void complete_oldest(std::size_t frames) noexcept;
-
-    /// Shows the driver what was completed: one store of used.idx, at most one eventfd write.
-    bool publish() noexcept { return ring_.publish(); }
-    /// publish() without the interrupt, which follows with the next one. While the poll thread stands still.
-    bool show() noexcept { return ring_.show(); }
-    void owe_call() noexcept { ring_.owe_call(); }
 
     /// Frames given out and not completed.
     std::size_t in_flight() const { return in_flight_; }
@@ -61,21 +61,9 @@ public:
     /// again. For a stop.
     void roll_back() noexcept;
 
-    bool has_frames() const noexcept { return ring_.has_waiting(); }
-    /// Whether the driver should kick when it queues frames; look at has_frames() again after saying yes.
-    void want_kicks(bool wanted) noexcept { ring_.want_kicks(wanted); }
-    /// -1: the front-end gave none and the ring must be polled.
-    int kick_descriptor() const { return ring_.kick_descriptor(); }
-    /// Reads the kick eventfd; at most once a loop, however often the guest kicks.
-    void drain_kick() noexcept { ring_.drain_kick(); }
-
-    bool broken() const { return ring_.broken(); }
-    const TransmitCounters& counters() const { return counters_; }
-    /// Position of the oldest chain that the driver has not got back: what GET_VRING_BASE answers.
-    std::uint16_t used_index() const { return ring_.used(); }
-    void set_events(RingEvents events) noexcept { ring_.set_events(events); }
-
 private:
+    using RingQueue<Ring>::ring_;
+
     /// The counter of a drop.
     using Reason = std::uint64_t TransmitCounters::*;
     /// A chain that was taken. Dropped ones wait here for their turn, as everything completes in order.
@@ -95,7 +83,6 @@ private:
     Taken& taken(std::uint16_t position) { return taken_[position & (taken_.size() - 1)]; }
 
     const GuestMemory& memory_;
-    DeviceRing ring_;
     std::uint32_t most_frame_bytes_;
     Mode mode_;
     TransmitCounters& counters_;
@@ -103,5 +90,8 @@ private:
     std::size_t in_flight_ = 0;
     std::array<Piece, most_pieces + sizeof(NetHeader)> pieces_;  ///< a header may come byte by byte
 };
+
+using TransmitQueue = BasicTransmitQueue<DeviceRing>;
+using PackedTransmitQueue = BasicTransmitQueue<PackedDeviceRing>;
 
 }  // namespace vitrine::virtio

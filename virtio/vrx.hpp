@@ -86,6 +86,8 @@ struct UsedPage {
     constexpr std::uint16_t offset() const { return static_cast<std::uint16_t>(raw >> 16); }
     constexpr std::uint32_t length_bytes() const { return static_cast<std::uint32_t>(raw >> 32) & most_bytes; }
     constexpr bool has(std::uint64_t flag) const { return (raw & flag) != 0; }
+    /// As a packed ring has them (9.3): NEXT, HEADER, CHECKSUM_OK from bit 0 on.
+    constexpr std::uint32_t packed_flags() const { return static_cast<std::uint32_t>(raw >> 52) & 7; }
     /// 63:55 are zero.
     constexpr bool has_unknown_bits() const { return raw >> 55 != 0; }
 };

@@ -26,6 +26,10 @@ RingStart refuse(Refusal why) {
     return {.answer = Answer::refused(why)};
 }
 
+std::uint32_t offered_modes(const PageLending* lending, unsigned queue) {
+    return lending != nullptr && queue < lending->ledger().queues() ? lending->modes() : 0;
+}
+
 }  // namespace
 
 RingStart read_marker(const DeviceRing& ring, const PageLending* lending, unsigned queue) noexcept {
@@ -36,7 +40,7 @@ RingStart read_marker(const DeviceRing& ring, const PageLending* lending, unsign
     const std::uint32_t wanted = marker.mode_and_version & 0xff;
     if (marker.mode_and_version >> 8 != Marker::version) return refuse(Refusal::unknown_version);
 
-    const std::uint32_t modes = lending != nullptr && queue < lending->ledger().queues() ? lending->modes() : 0;
+    const std::uint32_t modes = offered_modes(lending, queue);
     const bool pages = wanted == static_cast<std::uint32_t>(Mode::pages) && (modes & mem::InfoPage::offers_pages) != 0;
     const bool offset =
         wanted == static_cast<std::uint32_t>(Mode::offset) && (modes & mem::InfoPage::offers_offset) != 0;
@@ -47,6 +51,25 @@ RingStart read_marker(const DeviceRing& ring, const PageLending* lending, unsign
     if (pages) return {.mode = Mode::pages, .live = ring.answer() == Answer::granted(Mode::pages)};
     if (marker.release_index < vrx::fewest_buffer_bytes) return refuse(Refusal::too_small);
     return {.mode = Mode::offset, .buffer_bytes = marker.release_index};
+}
+
+RingStart read_marker(const PackedDeviceRing& ring, const PageLending* lending, unsigned queue, bool agreed) noexcept {
+    std::uint16_t id = 0;
+    const std::optional<Descriptor> descriptor = ring.single(ring.next(), id);
+    if (!descriptor || id != vrx::PackedMarker::id) return {};
+    const Marker marker{.magic_and_tag = descriptor->address,
+                        .mode_and_version = descriptor->length_bytes & 0xffff,
+                        .release_index = 0};
+    if (!marker.has_magic()) return {};
+    if (marker.mode_and_version >> 8 != Marker::version) return refuse(Refusal::unknown_version);
+    const bool offered = agreed && (offered_modes(lending, queue) & mem::InfoPage::offers_packed_pages) != 0;
+    if ((marker.mode_and_version & 0xff) != static_cast<std::uint32_t>(Mode::pages) || !offered)
+        return refuse(Refusal::not_offered);
+    const auto most_pages = static_cast<std::uint16_t>(descriptor->length_bytes >> 16);
+    if (most_pages == 0 || most_pages + vrx::reserved_slots(most_pages) > ring.entries())
+        return refuse(Refusal::too_small);
+    if (marker.region_tag() != lending->region_tag()) return refuse(Refusal::other_region);
+    return {.mode = Mode::pages, .most_pages_of_frame = most_pages};
 }
 
 }  // namespace vitrine::virtio

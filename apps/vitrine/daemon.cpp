@@ -67,7 +67,8 @@ virtio::DeviceConfig device_config(const Options& options, const Nic& nic) {
             .link_up = true,  // a front-end reads it once, at its creation; later changes have no way to it
             .speed_mbps = 10'000,
             // With a tunnel a tag of the guest's counts as payload.
-            .frame_overhead_bytes = options.tunnel ? 14u : 18u};
+            .frame_overhead_bytes = options.tunnel ? 14u : 18u,
+            .packed = options.packed};
 }
 
 }  // namespace

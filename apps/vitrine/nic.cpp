@@ -88,7 +88,8 @@ NicMemory::NicMemory(const Options& options, const std::vector<driver::IovaRange
     if (region) {
         packet_pool.leave_with_guest([this](mem::PageId page) { return region->ledger().is_lent(page); });
         lending.emplace(packet_pool, region->ledger(), region->info(), region->headers(),
-                        mem::InfoPage::offers_pages | mem::InfoPage::offers_offset,
+                        mem::InfoPage::offers_pages | mem::InfoPage::offers_offset |
+                            (options.packed ? mem::InfoPage::offers_packed_pages : 0u),
                         static_cast<std::uint32_t>(most_lent_pages));
     }
     if (options.is_vfio_user())

@@ -133,7 +133,7 @@ std::string run_root() {
 
 std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     Options options;
-    std::string multicast = "auto", idle = "50", guest_dma = "off", memory = "auto", seccomp = "kill",
+    std::string multicast = "auto", idle = "50", guest_dma = "off", packed = "off", memory = "auto", seccomp = "kill",
                 run_directory_root = run_root(), tunnel;
     std::vector<unsigned> vlans;
 
@@ -217,6 +217,11 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
                     "and the NIC may read its memory (zero-copy transmit), with --rx pages also write it (direct)")
         ->capture_default_str()
         ->check(CLI::IsMember({"on", "off"}));
+    run->add_option("--packed", packed,
+                    "on: offer packed rings as well. They do not survive vitrine's process: after a kill the guest has "
+                    "to reset its device")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"on", "off"}));
     run->add_option("--vlan", vlans, "VLANs to receive, e.g. 10,20 (default: none)")
         ->delimiter(',')
         ->check(CLI::Range(0, 4095));
@@ -246,6 +251,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
         options.run_directory = run_directory_root + "/" + options.name;
         for (const unsigned vlan : vlans) options.vlans.push_back(static_cast<std::uint16_t>(vlan));
         options.guest_dma = guest_dma == "on";
+        options.packed = packed == "on";
         if (!tunnel.empty()) {
             try {
                 options.tunnel = parse_tunnel(tunnel);

@@ -33,6 +33,7 @@ struct Options {
     std::uint16_t mtu = 1500;  ///< the guest's
     std::string rx_mode = "auto";
     bool guest_dma = false;
+    bool packed = false;  ///< packed rings are offered
     std::optional<TunnelOptions> tunnel;
     std::vector<std::uint16_t> vlans;
     std::string multicast = "auto";                             ///< auto, all or list

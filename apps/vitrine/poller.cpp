@@ -88,7 +88,7 @@ void Poller::sleep() noexcept {
         for (unsigned number = 0; number < pairs_.size(); ++number) {
             if (pairs_[number]->transmit.in_nic() || !pairs_[number]->receive.settled())
                 limit = shortest_sleep_milliseconds;
-            if (virtio::TransmitQueue* queue = device_.transmit(number)) {
+            if (virtio::TransmitRing* queue = device_.transmit(number)) {
                 if (queue->kick_descriptor() < 0) limit = shortest_sleep_milliseconds;
                 add(queue->kick_descriptor());
             }
@@ -107,7 +107,7 @@ void Poller::sleep() noexcept {
 
 void Poller::want_kicks(bool wanted) noexcept {
     for (unsigned number = 0; number < pairs_.size(); ++number) {
-        if (virtio::TransmitQueue* queue = device_.transmit(number)) {
+        if (virtio::TransmitRing* queue = device_.transmit(number)) {
             queue->want_kicks(wanted);
             if (!wanted) queue->drain_kick();
         }

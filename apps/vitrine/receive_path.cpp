@@ -8,9 +8,10 @@ std::size_t ReceivePath::poll() noexcept {
     if (direct_.attached()) return direct_.poll();
     const std::size_t moved = move();
     // Also what was shown while this thread stood still: it may be owed a call.
-    if (virtio::ReceiveRing* const guest = guest_queue()) guest->publish();
-    const std::size_t returned = pages_ != nullptr && moved == 0 ? pages_->absorb() : 0;
-    return moved + returned;
+    virtio::ReceiveRing* const guest = guest_queue();
+    if (guest == nullptr) return moved;
+    guest->publish();
+    return moved != 0 ? moved : guest->absorb();
 }
 
 std::size_t ReceivePath::move() noexcept {
@@ -20,7 +21,7 @@ std::size_t ReceivePath::move() noexcept {
     if (skipping_ || (count_ == burst && frame_at(0) == 0)) skip_endless();
 
     virtio::ReceiveRing* guest = guest_queue();
-    pages_ = guest != nullptr ? guest->pages() : nullptr;
+    lends_ = guest != nullptr && guest->lends();
     if (guest != nullptr) guest->prefetch(count_);
     std::size_t done = 0;
     while (const std::size_t packets = frame_at(done)) {
@@ -72,7 +73,7 @@ bool ReceivePath::hand_over(virtio::ReceiveRing* guest, std::span<const driver::
     } else if (guest == nullptr) {
         drop(frame, counters_.drop_no_guest);
     } else {
-        switch (pages_ != nullptr ? lend(*pages_, frame) : copy(*guest, frame)) {
+        switch (lends_ ? lend(*guest, frame) : copy(*guest, frame)) {
             case virtio::Delivery::delivered:
                 break;
             case virtio::Delivery::no_buffer:
@@ -120,13 +121,13 @@ virtio::Delivery ReceivePath::copy(virtio::ReceiveRing& guest, std::span<const d
 }
 
 /// The pages themselves: they come back by the ring, not by finish(). Those behind the end of an inner frame stay.
-virtio::Delivery ReceivePath::lend(virtio::PagesQueue& pages, std::span<const driver::Packet> frame) noexcept {
+virtio::Delivery ReceivePath::lend(virtio::ReceiveRing& guest, std::span<const driver::Packet> frame) noexcept {
     const std::size_t count = for_each_piece(frame, [&](std::size_t i, std::size_t offset, std::size_t bytes) {
         lent_[i] = {.page = frame[i].page,
                     .offset = static_cast<std::uint32_t>(offset),
                     .length_bytes = static_cast<std::uint32_t>(bytes)};
     });
-    const virtio::Delivery outcome = pages.deliver(std::span(lent_).first(count), {});
+    const virtio::Delivery outcome = guest.lend(std::span(lent_).first(count), {});
     if (outcome == virtio::Delivery::delivered) {
         for (const driver::Packet& packet : frame.subspan(count)) pool_.give(packet.page);
         ++counters_.lent;

@@ -60,7 +60,7 @@ private:
     std::size_t frame_at(std::size_t first) const noexcept;
     bool hand_over(virtio::ReceiveRing* guest, std::span<const driver::Packet> frame) noexcept;
     virtio::Delivery copy(virtio::ReceiveRing& guest, std::span<const driver::Packet> frame) noexcept;
-    virtio::Delivery lend(virtio::PagesQueue& pages, std::span<const driver::Packet> frame) noexcept;
+    virtio::Delivery lend(virtio::ReceiveRing& guest, std::span<const driver::Packet> frame) noexcept;
     template <class Piece>
     std::size_t for_each_piece(std::span<const driver::Packet> frame, Piece piece) const noexcept;
     void drop(std::span<const driver::Packet> frame, std::uint64_t& reason) noexcept;
@@ -78,11 +78,11 @@ private:
     std::size_t count_ = 0;
     // Of one frame; here, not zeroed for each.
     std::array<std::span<const std::byte>, most_packets_of_frame> pieces_;
-    std::array<virtio::PagesQueue::Piece, most_packets_of_frame> lent_;
+    std::array<virtio::PagesKinds::Piece, most_packets_of_frame> lent_;
     std::size_t offset_ = 0, length_bytes_ = 0;  ///< of what is the guest's
-    virtio::PagesQueue* pages_ = nullptr;  ///< of the guest's ring in this turn, if it is one that pages are lent to
-    bool skipping_ = false;                ///< inside a frame without end: drop until its end of packet
-    DirectPath direct_;                    ///< in place of all this, while it is attached
+    bool lends_ = false;                         ///< in this turn, pages to the guest's ring
+    bool skipping_ = false;                      ///< inside a frame without end: drop until its end of packet
+    DirectPath direct_;                          ///< in place of all this, while it is attached
 };
 
 }  // namespace vitrine::apps

@@ -16,9 +16,9 @@ bool is_multicast(const std::byte& first_byte) noexcept {
 }
 
 /// Copied once into `to`, as the guest may change them at any time.
-std::span<const std::byte> first_bytes(const virtio::TransmitQueue::Frame& frame, std::span<std::byte> to) noexcept {
+std::span<const std::byte> first_bytes(const virtio::TransmitRing::Frame& frame, std::span<std::byte> to) noexcept {
     std::size_t filled = 0;
-    for (const virtio::TransmitQueue::Piece& piece : frame.pieces) {
+    for (const virtio::TransmitRing::Piece& piece : frame.pieces) {
         const std::size_t bytes = std::min<std::size_t>(piece.length_bytes, to.size() - filled);
         std::memcpy(&to[filled], piece.host, bytes);
         filled += bytes;
@@ -31,7 +31,7 @@ std::span<const std::byte> first_bytes(const virtio::TransmitQueue::Frame& frame
 
 std::size_t TransmitPath::poll() noexcept {
     std::size_t work = nic_ != nullptr ? reclaim() + send_own() : 0;
-    virtio::TransmitQueue* guest = device_.transmit(pair_);
+    virtio::TransmitRing* guest = device_.transmit(pair_);
     if (guest == nullptr) return work;
     work += nic_ != nullptr ? send_burst(*guest) : discard_burst(*guest, counters_.drop_link_down);
     // Refused frames are work too: they go back to the guest even if no good one follows, and more may wait.
@@ -39,7 +39,7 @@ std::size_t TransmitPath::poll() noexcept {
     return work;
 }
 
-std::size_t TransmitPath::send_burst(virtio::TransmitQueue& guest) noexcept {
+std::size_t TransmitPath::send_burst(virtio::TransmitRing& guest) noexcept {
     // A frame takes up to its fragments and a context; a bounce page must be there in case it is copied.
     constexpr std::size_t room_for_any = driver::most_tx_fragments + 1;
     header_bytes_ = tunnel_ != nullptr ? tunnel_->outer_bytes() : 0;
@@ -86,7 +86,7 @@ std::size_t TransmitPath::send_own() noexcept {
     return count;
 }
 
-bool TransmitPath::must_be_copied(const virtio::TransmitQueue::Frame& frame) const noexcept {
+bool TransmitPath::must_be_copied(const virtio::TransmitRing::Frame& frame) const noexcept {
     // What goes into a tunnel joins no group outside it.
     if (header_bytes_ == 0 && is_multicast(*frame.pieces.front().host)) return true;
     const std::size_t fragments = frame.pieces.size() + (header_bytes_ != 0 ? 1 : 0);
@@ -94,7 +94,7 @@ bool TransmitPath::must_be_copied(const virtio::TransmitQueue::Frame& frame) con
            std::ranges::any_of(frame.pieces, [](const auto& piece) { return piece.iova.raw == 0; });
 }
 
-bool TransmitPath::send_in_place(const virtio::TransmitQueue::Frame& frame) noexcept {
+bool TransmitPath::send_in_place(const virtio::TransmitRing::Frame& frame) noexcept {
     if (must_be_copied(frame)) return false;
     std::array<driver::Fragment, driver::most_tx_fragments> fragments;
     std::size_t count = 0;
@@ -107,8 +107,7 @@ bool TransmitPath::send_in_place(const virtio::TransmitQueue::Frame& frame) noex
         fragments[count++] = {bounce_.iova(page), static_cast<std::uint32_t>(header_bytes_)};
         cookie = mem::index_of(page);
     }
-    for (const virtio::TransmitQueue::Piece& piece : frame.pieces)
-        fragments[count++] = {piece.iova, piece.length_bytes};
+    for (const virtio::TransmitRing::Piece& piece : frame.pieces) fragments[count++] = {piece.iova, piece.length_bytes};
     if (nic_->send(std::span(fragments).first(count), cookie) != driver::Sent::queued) {
         if (cookie != no_page) bounce_.give(mem::PageId{static_cast<std::uint32_t>(cookie)});
         return false;
@@ -118,12 +117,12 @@ bool TransmitPath::send_in_place(const virtio::TransmitQueue::Frame& frame) noex
     return true;
 }
 
-void TransmitPath::send_copy(const virtio::TransmitQueue::Frame& frame) noexcept {
+void TransmitPath::send_copy(const virtio::TransmitRing::Frame& frame) noexcept {
     const mem::PageId page = bounce_.take(mem::Holder::nic);
     const std::span<std::byte> bytes = bounce_.bytes(page);
     assert(header_bytes_ + frame.length_bytes <= bytes.size());  // the device refuses frames beyond its MTU
     std::size_t length_bytes = header_bytes_;
-    for (const virtio::TransmitQueue::Piece& piece : frame.pieces) {
+    for (const virtio::TransmitRing::Piece& piece : frame.pieces) {
         std::memcpy(bytes.data() + length_bytes, piece.host, piece.length_bytes);
         length_bytes += piece.length_bytes;
     }
@@ -149,7 +148,7 @@ void TransmitPath::hear_groups(std::span<const std::byte> frame) noexcept {
     joined_groups_.push(std::span(groups).first(joined_groups(frame, groups)));
 }
 
-std::size_t TransmitPath::discard_burst(virtio::TransmitQueue& guest, std::uint64_t& reason) noexcept {
+std::size_t TransmitPath::discard_burst(virtio::TransmitRing& guest, std::uint64_t& reason) noexcept {
     std::size_t count = 0;
     for (; count < burst && guest.next(); ++count) {
         guest.complete_oldest(1);
@@ -169,7 +168,7 @@ std::size_t TransmitPath::reclaim() noexcept {
 
 /// Chains that the NIC held by zero copy; by copy they were complete at once. Seen by the guest with the next publish.
 void TransmitPath::complete(std::size_t frames) noexcept {
-    virtio::TransmitQueue* guest = device_.transmit(pair_);
+    virtio::TransmitRing* guest = device_.transmit(pair_);
     if (guest_dma_ && guest != nullptr) guest->complete_oldest(std::min(frames, guest->in_flight()));
 }
 
@@ -188,7 +187,7 @@ void TransmitPath::detach() noexcept {
     const std::size_t held = reset_ring();
     counters_.lost_in_nic += held;
     complete(held);
-    if (virtio::TransmitQueue* guest = device_.transmit(pair_)) guest->show();
+    if (virtio::TransmitRing* guest = device_.transmit(pair_)) guest->show();
     nic_ = nullptr;
 }
 
@@ -196,7 +195,7 @@ void TransmitPath::roll_back() noexcept {
     while (reclaim() != 0) {  // what the NIC did send is done, and not sent again
     }
     counters_.repeated += reset_ring();
-    if (virtio::TransmitQueue* guest = device_.transmit(pair_)) {
+    if (virtio::TransmitRing* guest = device_.transmit(pair_)) {
         guest->roll_back();
         guest->show();
     }

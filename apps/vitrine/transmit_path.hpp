@@ -55,12 +55,12 @@ private:
     static constexpr std::uint64_t no_page = ~std::uint64_t{0};
     static constexpr std::uint64_t own_frame = std::uint64_t{1} << 32;
 
-    std::size_t send_burst(virtio::TransmitQueue& guest) noexcept;
+    std::size_t send_burst(virtio::TransmitRing& guest) noexcept;
     std::size_t send_own() noexcept;
-    std::size_t discard_burst(virtio::TransmitQueue& guest, std::uint64_t& reason) noexcept;
-    bool must_be_copied(const virtio::TransmitQueue::Frame& frame) const noexcept;
-    bool send_in_place(const virtio::TransmitQueue::Frame& frame) noexcept;
-    void send_copy(const virtio::TransmitQueue::Frame& frame) noexcept;
+    std::size_t discard_burst(virtio::TransmitRing& guest, std::uint64_t& reason) noexcept;
+    bool must_be_copied(const virtio::TransmitRing::Frame& frame) const noexcept;
+    bool send_in_place(const virtio::TransmitRing::Frame& frame) noexcept;
+    void send_copy(const virtio::TransmitRing::Frame& frame) noexcept;
     void hear_groups(std::span<const std::byte> frame) noexcept;
     void complete(std::size_t frames) noexcept;
     bool release(std::uint64_t cookie) noexcept;

@@ -49,8 +49,8 @@ struct Bench {
         REQUIRE(ring.has_waiting());
         const auto start = virtio::read_marker(ring, &lending, 0);
         REQUIRE(start.mode == virtio::vrx::Mode::pages);
-        queue.emplace(lending, 0, ring, start.live ? virtio::PagesQueue::Start::live : virtio::PagesQueue::Start::fresh,
-                      counters);
+        queue.emplace(lending, 0, virtio::LendingRing(ring),
+                      start.live ? virtio::PagesQueue::Start::live : virtio::PagesQueue::Start::fresh, counters);
     }
     /// A frame of `parts` pages whose bytes are its number.
     virtio::Delivery deliver(std::uint32_t number, std::size_t parts = 1, virtio::PagesQueue::Note note = {}) {

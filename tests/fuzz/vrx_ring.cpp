@@ -83,7 +83,8 @@ public:
         const auto start = virtio::read_marker(ring, &lending_, 0);
         using Queue = virtio::PagesQueue;
         if (start.mode == virtio::vrx::Mode::pages)
-            pages_.emplace(lending_, 0, ring, start.live ? Queue::Start::live : Queue::Start::fresh, counters_);
+            pages_.emplace(lending_, 0, virtio::LendingRing(ring),
+                           start.live ? Queue::Start::live : Queue::Start::fresh, counters_);
         if (start.mode == virtio::vrx::Mode::offset)
             offset_.emplace(ram_.memory, ring, start.buffer_bytes, true, counters_);
     }

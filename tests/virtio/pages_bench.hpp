@@ -89,8 +89,8 @@ struct PagesDevice {
         if (!found.has_waiting()) return std::nullopt;
         const virtio::RingStart start = virtio::read_marker(found, &lending, queue);
         if (start.mode == virtio::vrx::Mode::pages)
-            queues[queue].emplace(lending, queue, found, start.live ? Queue::Start::live : Queue::Start::fresh,
-                                  counters[queue], step);
+            queues[queue].emplace(lending, queue, virtio::LendingRing(found),
+                                  start.live ? Queue::Start::live : Queue::Start::fresh, counters[queue], step);
         return start;
     }
 

@@ -222,7 +222,7 @@ TEST_CASE("buffers that no driver posts break the ring") {
     CHECK(bench.deliver(pattern(60)) == Outcome::broken);
     CHECK(bench.counters.rx_broken_ring == 2);
     CHECK(bench.counters.ring_broken == 1);
-    CHECK(!bench.queue.has_buffers());
+    CHECK(!bench.queue.has_waiting());
 }
 
 TEST_CASE("a frame in too many pieces of guest memory is dropped") {
@@ -256,9 +256,9 @@ TEST_CASE("a frame that waits for more buffers hears of the next one") {
     CHECK(bench.deliver(pattern(700)) == Outcome::delivered);
 }
 
-TEST_CASE("has_buffers tells a ring that is served from one whose pair is unused") {
+TEST_CASE("has_waiting tells a ring that is served from one whose pair is unused") {
     ReceiveBench bench;
-    CHECK(!bench.queue.has_buffers());
+    CHECK(!bench.queue.has_waiting());
     bench.post({1536});
-    CHECK(bench.queue.has_buffers());
+    CHECK(bench.queue.has_waiting());
 }

@@ -23,19 +23,19 @@ struct Bench {
 
     test::PagesMemory memory{{}};
     test::PagesDevice<> device{memory};
-    virtio::ReceiveRing ring{memory.memory, device.ring(0), true, &device.lending, 0, device.counters[0]};
+    virtio::ReceiveRing ring{memory.memory, device.ring(0), {true, false, &device.lending, 0}, device.counters[0]};
 };
 
 }  // namespace
 
 TEST_CASE("VRX 7.1: a frame that meets the first credits waits for the next burst, and is lent then") {
     Bench bench;
-    REQUIRE(bench.ring.pages() == nullptr);
+    REQUIRE(!bench.ring.lends());
     CHECK(bench.copy() == Delivery::no_buffer);
     bench.driver().give_credits(4);
     CHECK(bench.copy() == Delivery::no_buffer);
     CHECK_FALSE(bench.ring.broken());
-    CHECK(bench.ring.pages() != nullptr);
+    CHECK(bench.ring.lends());
     CHECK(bench.device.counters[0].rx_no_buffer_tries == 2);
     CHECK(bench.device.counters[0].rx_broken_ring == 0);
 }
@@ -45,7 +45,7 @@ TEST_CASE("VRX 7.1: no credit breaks a ring that is about to be looked at") {
         Bench bench;
         std::atomic<bool> polled = false;
         std::thread poll([&] {
-            while (bench.ring.pages() == nullptr && !bench.ring.broken()) {
+            while (!bench.ring.lends() && !bench.ring.broken()) {
                 bench.copy();
                 polled = true;
             }

@@ -164,7 +164,7 @@ void transmit_model(const BenchOptions& options, unsigned frames, std::uint32_t 
         bench.queue.publish();
         if (bench.queue.in_flight() == 0 && random() % 4 == 0) {
             bench.queue.want_kicks(true);
-            device_asleep = !bench.queue.has_frames();
+            device_asleep = !bench.queue.has_waiting();
             if (!device_asleep) bench.queue.want_kicks(false);
         }
     }

@@ -48,7 +48,7 @@ TEST_CASE("cloud-hypervisor: creation, activation, guest reset, activation, clos
         }
         for (std::uint32_t ring : {0u, 1u}) REQUIRE(guest.enable(ring, true));
         REQUIRE(guest.device.receive(0) != nullptr);
-        CHECK(guest.device.receive(0)->has_buffers());  // without a kick
+        CHECK(guest.device.receive(0)->has_waiting());  // without a kick
         REQUIRE(guest.device.transmit(0)->next());
         REQUIRE(guest.device.transmit(0)->next());
         guest.device.transmit(0)->complete_oldest(2);

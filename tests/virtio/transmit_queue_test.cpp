@@ -209,10 +209,10 @@ TEST_CASE("a guest that queues nothing but rubbish gets its turn cut") {
     bench.next_buffer = bench.data;
     CHECK(!bench.queue.next());
     CHECK(bench.counters.tx_short == 64);
-    CHECK(bench.queue.has_frames());
+    CHECK(bench.queue.has_waiting());
     for (int i = 0; i < 3; ++i) CHECK(!bench.queue.next());
     CHECK(bench.counters.tx_short == 200);
-    CHECK(!bench.queue.has_frames());
+    CHECK(!bench.queue.has_waiting());
 }
 
 TEST_CASE("vhost-user, ring states: a disabled ring that is to be drained sends nothing and keeps nothing") {
