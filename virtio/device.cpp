@@ -144,13 +144,12 @@ bool Device::start_split(unsigned ring, const RingMemory& where, RingFeatures fe
 bool Device::start_packed(unsigned ring, const RingMemory& where, RingFeatures features) {
     const unsigned pair = ring / 2;
     const std::uint32_t raw = vrings_[ring].base.value_or(base(ring));
-    PackedBase place = PackedBase::of(raw);
-    if (place.available.slot >= where.entries || place.used.slot >= where.entries) return false;
     const bool goes_on = receives(ring) && stopped_pages_[pair] && raw == stopped_pages_[pair]->base;
-    if (!goes_on && place.available != place.used) {  // what was not used is not done
-        ++session_counters_.base_differs;
-        place.available = place.used;
-    }
+    PackedBase place = PackedBase::of(raw);
+    // Some front-ends fill in the available half alone. Where nothing was in flight the halves are the same.
+    if (!goes_on) place.used = place.available;
+    if (place.raw() != raw && raw >> 16 != 0) ++session_counters_.base_differs;
+    if (place.available.slot >= where.entries || place.used.slot >= where.entries) return false;
     if (!receives(ring)) {
         start_transmit(ring, PackedDeviceRing(memory_, where, features, {}, transmit_counters_[pair], place));
         return true;

@@ -56,8 +56,8 @@ void ReceiveRing::decide_split(ReceiveQueue& standard) noexcept {
 void ReceiveRing::decide_packed(PackedReceiveQueue& standard) noexcept {
     // Credits that were read before the stop: then no driver has started anew.
     const std::uint16_t read = stopped_pages_ ? standard.ring().waiting(0) : 0;
-    if (read == 0 && standard.ring().waiting(1) == 0) return;
-    decided_ = true;
+    decided_ = read != 0 || standard.ring().waiting(1) != 0 || standard.broken();
+    if (!decided_ || standard.broken()) return;
     RingStart start{};
     if (read == 0) start = read_marker(standard.ring(), terms_.lending, terms_.queue, terms_.packed_pages);
     const bool has_marker = start.mode == vrx::Mode::pages || !start.answer.none();

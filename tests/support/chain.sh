@@ -48,6 +48,12 @@ take_status() {
     "$build/vitrinectl" status "$chain" --run-dir "$work/run" --json >"$work/vitrine.json"
 }
 
+# rings_agreed: packed or split, as the front-end chose: feature bit 34.
+rings_agreed() {
+    take_status
+    if (($(field "$work/vitrine.json" front_end.features) >> 34 & 1)); then echo packed; else echo 'split'; fi
+}
+
 books_balance() {
     take_status
     "$source_root/tools/setup/ledger.py" "$work/vf_sim.json" "$work/vitrine.json" "$@" >"$work/books.log"

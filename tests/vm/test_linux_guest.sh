@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# test_linux_guest.sh split|packed: of which kind the rings are.
 # A stock Debian Linux guest on vitrine: tap <- vf_sim <- vitrine <- QEMU -netdev vhost-user <- virtio_net.
 # Ping and TCP both ways; again after the guest's driver was rebound, after a reboot inside the VM, and after the VM was
 # ended and started again; vitrine runs through all of it.
@@ -10,6 +11,8 @@ source "$here/../support/harness.sh"
 # shellcheck source=tests/support/chain.sh
 source "$here/../support/chain.sh"
 
+kind=${1:-split}
+packed=$([[ $kind == packed ]] && echo on || echo off)
 transfer_bytes=$((16 << 20))
 boots=0
 
@@ -30,7 +33,7 @@ start_guest() {
         -M q35,memory-backend=ram -accel tcg,thread=multi -cpu max -m 256 -smp 1 \
         -object memory-backend-memfd,id=ram,size=256M,share=on \
         -chardev "socket,id=vhost,path=$work/vhost.sock" -netdev vhost-user,id=net,chardev=vhost \
-        -device "virtio-net-pci,netdev=net,mac=$vf_mac,romfile=,vectors=0" \
+        -device "virtio-net-pci,netdev=net,mac=$vf_mac,romfile=,vectors=0,packed=$packed" \
         -kernel "$image/vmlinux" -initrd "$work/initramfs" \
         -append "console=ttyS0 panic=-1 quiet mitigations=off" \
         -nodefaults -no-user-config -nographic \
@@ -101,11 +104,12 @@ main() {
     checksum=${checksum%% *}
 
     make_wire
-    start_chain linux-guest tap:vt0
+    start_chain linux-guest tap:vt0 --packed "$packed"
     start wire_end busybox nc -ll -p 5001 -e sha256sum
 
     start_guest
     check_traffic "first boot"
+    [[ $(rings_agreed) == "$kind" ]] || fail "the rings are $(rings_agreed), not $kind"
     guest rebind || fail "the guest could not rebind its driver"
     check_traffic "after unbind and bind"
     reboot_guest
