@@ -24,7 +24,7 @@ std::size_t DriverRing::memory_bytes(const Config& config) {
 }
 
 DriverRing::DriverRing(GuestRam& ram, const Config& config)
-    : RingEnd(ram, config.entries),
+    : SplitEnd(ram, config.entries),
       config_(config),
       chains_(config.entries),
       head_states_(config.entries, HeadState::never_offered),
@@ -33,7 +33,8 @@ DriverRing::DriverRing(GuestRam& ram, const Config& config)
     assert(virtio::valid_ring_entries(config.entries));
     if (config.marker) {
         assert(config.entries >= virtio::vrx::fewest_entries);
-        std::memcpy(descriptors_ + virtio::vrx::marker_offset(config.entries), &*config.marker, sizeof(*config.marker));
+        std::memcpy(descriptor_area_ + virtio::vrx::marker_offset(config.entries), &*config.marker,
+                    sizeof(*config.marker));
         --free_descriptors_;
         return;
     }
@@ -49,7 +50,7 @@ bool DriverRing::add(std::span<const Segment> segments, std::uint32_t cookie) no
     assert(!config_.marker || segments.size() == 1);
     const bool indirect = config_.indirect && segments.size() > 1;
     const auto needed = static_cast<std::uint16_t>(indirect ? 1 : segments.size());
-    if (broken_ || needed > free_descriptors_) return false;
+    if (broken() || needed > free_descriptors_) return false;
 
     const std::uint16_t head = next_descriptor_;
     if (indirect) {
@@ -59,9 +60,9 @@ bool DriverRing::add(std::span<const Segment> segments, std::uint32_t cookie) no
                                  .length_bytes = static_cast<std::uint32_t>(sizeof(Descriptor) * segments.size()),
                                  .flags = Descriptor::indirect,
                                  .next = 0};
-        std::memcpy(descriptors_ + sizeof(Descriptor) * head, &pointer, sizeof(pointer));
+        std::memcpy(descriptor_area_ + sizeof(Descriptor) * head, &pointer, sizeof(pointer));
     } else {
-        write_chain(descriptors_, head, segments, true);
+        write_chain(descriptor_area_, head, segments, true);
     }
     next_descriptor_ = static_cast<std::uint16_t>((head + needed) & mask());
     if (config_.marker && next_descriptor_ == mask()) next_descriptor_ = 0;
@@ -113,7 +114,7 @@ bool DriverRing::device_wants_kick(std::uint16_t before) const noexcept {
 }
 
 std::optional<DriverRing::Used> DriverRing::take_used() noexcept {
-    if (broken_) return std::nullopt;
+    if (broken()) return std::nullopt;
     if (used_ == used_known_) {
         // Acquire: elements, and what the device wrote, are read after the index that covers them.
         const std::uint16_t index = load(used_ring_ + offsetof(RingHeader, index), std::memory_order_acquire);
@@ -159,7 +160,7 @@ std::optional<DriverRing::Used> DriverRing::take_used() noexcept {
 }
 
 bool DriverRing::has_used() const noexcept {
-    return !broken_ && used_index() != used_;
+    return !broken() && used_index() != used_;
 }
 
 void DriverRing::want_calls(bool wanted) noexcept {
@@ -169,11 +170,6 @@ void DriverRing::want_calls(bool wanted) noexcept {
         store(available_ring_ + virtio::used_event_offset(config_.entries), used_, std::memory_order_relaxed);
     // The wish must be visible before the caller looks at used.idx again (2.7.14).
     if (wanted) std::atomic_thread_fence(std::memory_order_seq_cst);
-}
-
-void DriverRing::break_ring(Violation violation) noexcept {
-    note(violation);
-    broken_ = true;
 }
 
 }  // namespace vitrine::guest

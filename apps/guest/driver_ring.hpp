@@ -8,19 +8,13 @@
 #include <vector>
 
 #include "apps/guest/guest_ram.hpp"
-#include "apps/guest/ring_end.hpp"
+#include "apps/guest/ring_config.hpp"
+#include "apps/guest/split_end.hpp"
 #include "mem/address.hpp"
 #include "virtio/split_ring.hpp"
 #include "virtio/vrx.hpp"
 
 namespace vitrine::guest {
-
-/// A piece of a buffer chain. Those that the device reads come before those that it writes (VIRTIO 1.3, 2.7.4.2).
-struct Segment {
-    mem::GuestPhys address;
-    std::uint32_t length_bytes;
-    bool device_writes;
-};
 
 /// The driver's side of one split ring (VIRTIO 1.3, 2.7): makes buffers available, takes used ones back, and believes
 /// the device nothing. It knows no frames. One thread.
@@ -28,16 +22,11 @@ struct Segment {
 /// Descriptors are taken from the table in a circle, so that a chain's place is known from its position and IN_ORDER
 /// could be agreed (2.7.5.1). A device that uses chains out of order is counted, and its chains wait for their turn.
 /// A used element that names no outstanding chain breaks the ring: nothing after it can be trusted.
-class DriverRing : public RingEnd {
+class DriverRing : public SplitEnd {
 public:
-    struct Config {
-        std::uint16_t entries = 256;  ///< a power of two
-        bool event_index = true;
-        bool indirect = false;            ///< chains of more than one segment go to a table of their own
-        std::uint16_t most_segments = 2;  ///< of a chain
-        /// OFFSET (docs/vrx.md, 5): what stands in the last descriptor. Chains are of one segment then.
-        std::optional<virtio::vrx::Marker> marker{};
-    };
+    using Config = RingConfig;
+    using Used = UsedChain;
+
     /// Guest memory that a ring takes at most.
     static std::size_t memory_bytes(const Config& config);
 
@@ -47,15 +36,10 @@ public:
     /// Adds a chain; `cookie` comes back with it. False: no room. The device sees it with the next publish().
     bool add(std::span<const Segment> segments, std::uint32_t cookie) noexcept;
     /// True when a chain of one descriptor fits: of one segment, or of any number in an indirect table.
-    bool has_room() const noexcept { return !broken_ && free_descriptors_ > 0; }
+    bool has_room() const noexcept { return !broken() && free_descriptors_ > 0; }
     /// Shows the device what was added: one store of avail.idx, at most one kick.
     void publish() noexcept;
 
-    struct Used {
-        std::uint32_t cookie;
-        std::uint32_t written_bytes;  ///< never more than the chain's writable segments hold
-        std::uint32_t offset = 0;     ///< with OFFSET: where they begin
-    };
     /// The next chain that the device gave back, if any.
     std::optional<Used> take_used() noexcept;
     /// True when the device has moved used.idx beyond what was taken.
@@ -67,7 +51,6 @@ public:
     /// came in between comes without a call (2.7.14).
     void want_calls(bool wanted) noexcept;
 
-    bool broken() const { return broken_; }
     /// With a marker: the device will not have it, and nothing comes (docs/vrx.md, 3.4).
     bool refused() const noexcept {
         return config_.marker && virtio::vrx::Answer::in(load(used_ring_, std::memory_order_acquire)).is_refusal();
@@ -85,7 +68,6 @@ private:
 
     void write_chain(std::byte* table, std::uint16_t first, std::span<const Segment> segments, bool wraps) noexcept;
     bool device_wants_kick(std::uint16_t before) const noexcept;
-    void break_ring(Violation violation) noexcept;
 
     Config config_;
     std::byte* indirect_tables_ = nullptr;
@@ -101,7 +83,6 @@ private:
     std::uint16_t oldest_ = 0;      ///< position of the oldest chain whose descriptors are taken
     std::uint16_t used_ = 0;        ///< used elements taken
     std::uint16_t used_known_ = 0;  ///< used.idx as last read and checked
-    bool broken_ = false;
 };
 
 }  // namespace vitrine::guest

@@ -132,7 +132,7 @@ void Frontend::deactivate(std::span<RingEnd* const> rings) {
         VringState state{ring, 0};
         send(Request::get_vring_base, mem::bytes_of(state), {});
         receive(Request::get_vring_base, mem::writable_bytes_of(state));
-        if (state.number != rings[ring]->used_index()) rings[ring]->note(Violation::base_not_used_index);
+        if (!rings[ring]->stands_at(state.number)) rings[ring]->note(Violation::base_not_used_index);
     }
 }
 
@@ -157,11 +157,11 @@ void Frontend::describe_ring(unsigned ring, const RingEnd& where) {
     const VringAddress address{.index = ring,
                                .flags = 0,
                                .descriptors = std::bit_cast<std::uint64_t>(where.descriptors()),
-                               .used = std::bit_cast<std::uint64_t>(where.used()),
-                               .available = std::bit_cast<std::uint64_t>(where.available()),
+                               .used = std::bit_cast<std::uint64_t>(where.device_area()),
+                               .available = std::bit_cast<std::uint64_t>(where.driver_area()),
                                .log = 0};
     tell(Request::set_vring_addr, mem::bytes_of(address));
-    tell_state(Request::set_vring_base, ring, where.available_index());
+    tell_state(Request::set_vring_base, ring, where.base());
     tell_file(Request::set_vring_call, ring, where.call_descriptor());
     tell_file(Request::set_vring_kick, ring, where.kick_descriptor());
 }

@@ -19,7 +19,7 @@ mem::FileDescriptor await_backend(const std::string& path, std::chrono::millisec
 
 /// The front-end of one vhost-user connection, and so the pretended VM around the driver. It sends what
 /// cloud-hypervisor sends for a virtio-net device, in its order: SET_OWNER first, NEED_REPLY on everything once
-/// REPLY_ACK is agreed, the ring base from avail.idx, and ENABLE after all rings are described.
+/// REPLY_ACK is agreed, the base of a split ring from avail.idx, and ENABLE after all rings are described.
 ///
 /// Every member throws std::system_error that names the request: ETIMEDOUT when the answer takes longer than
 /// `answer_limit`, ECONNRESET when the back-end is gone, EPROTO when it refuses or talks nonsense.
@@ -33,7 +33,7 @@ public:
 
     GuestRam make_ram(std::size_t bytes, mem::Backing backing) override { return {bytes, backing}; }
     void activate(const GuestRam& ram, std::span<RingEnd* const> rings) override;
-    /// Notes where a ring does not stand at its used.idx.
+    /// Notes where a ring does not stand where its memory says.
     void deactivate(std::span<RingEnd* const> rings) override;
 
     /// The back-end never speaks first.

@@ -5,21 +5,22 @@
 #include <deque>
 #include <optional>
 #include <vector>
+#include <vitrine/port.hpp>
 
-#include "apps/guest/pages_port.hpp"
 #include "mem/test_frame.hpp"
 
 namespace vitrine::guest {
 
 /// Stamped frames that a guest keeps in the device's pages before it gives them back, oldest first. Each must then
-/// still be what it was: a device that uses a page too early is found out.
+/// still be what it was: a device that uses a page too early is found out. `Pages` is the port that they came by.
+template <class Pages>
 class HeldFrames {
 public:
     /// `most` frames are kept; `scratch_bytes` is the longest frame.
     HeldFrames(std::size_t most, std::size_t scratch_bytes) : most_(most), scratch_(scratch_bytes) {}
 
     /// `stamp` is what was read when the frame came; nothing if it was bad then.
-    void keep(PagesPort& port, const LentFrame& frame, const std::optional<mem::Stamp>& stamp) {
+    void keep(Pages& port, const vitrine::Frame& frame, const std::optional<mem::Stamp>& stamp) {
         frames_.push_back({&port, frame, stamp});
         if (frames_.size() > most_) let_go();
     }
@@ -31,8 +32,8 @@ public:
 
 private:
     struct Held {
-        PagesPort* port;
-        LentFrame frame;
+        Pages* port;
+        vitrine::Frame frame;
         std::optional<mem::Stamp> stamp;
     };
 

@@ -23,7 +23,7 @@ std::vector<std::byte*> make_buffers(GuestRam& ram, std::size_t count, std::size
     return buffers;
 }
 
-DriverRing::Config without_marker(DriverRing::Config config) {
+RingConfig without_marker(RingConfig config) {
     config.marker.reset();
     return config;
 }
@@ -45,19 +45,21 @@ std::span<const std::byte> Frame::contiguous(std::span<std::byte> scratch) const
     return scratch.first(filled);
 }
 
-void NetPort::Config::receive_at_offsets(std::uint32_t region_tag, std::size_t page_bytes) {
+void NetPortConfig::receive_at_offsets(std::uint32_t region_tag, std::size_t page_bytes) {
     namespace vrx = virtio::vrx;
     constexpr std::size_t most_written_bytes = 10 * 1024;
     receive_buffer_bytes = std::min(page_bytes, most_written_bytes) + vrx::offset_room_bytes;
     ring.marker = vrx::Marker::of(vrx::Mode::offset, region_tag, static_cast<std::uint32_t>(receive_buffer_bytes));
 }
 
-std::size_t NetPort::memory_bytes(const Config& config) {
-    return 2 * DriverRing::memory_bytes(config.ring) + cache_line_bytes +
+template <class Ring>
+std::size_t BasicNetPort<Ring>::memory_bytes(const Config& config) {
+    return 2 * Ring::memory_bytes(config.ring) + cache_line_bytes +
            config.ring.entries * (whole_lines(config.receive_buffer_bytes) + whole_lines(config.transmit_buffer_bytes));
 }
 
-NetPort::NetPort(GuestRam& ram, const Config& config)
+template <class Ring>
+BasicNetPort<Ring>::BasicNetPort(GuestRam& ram, const Config& config)
     : ram_(ram),
       config_(config),
       receive_ring_(ram, config.ring),
@@ -71,14 +73,16 @@ NetPort::NetPort(GuestRam& ram, const Config& config)
     for (std::uint32_t buffer = config.ring.entries; buffer > 0; --buffer) free_transmit_buffers_.push_back(buffer - 1);
 }
 
-void NetPort::post_buffers() noexcept {
+template <class Ring>
+void BasicNetPort<Ring>::post_buffers() noexcept {
     for (std::uint32_t buffer = 0; buffer < config_.ring.entries && add_receive_buffer(buffer); ++buffer) {
     }
     receive_ring_.publish();
 }
 
-bool NetPort::add(DriverRing& ring, mem::GuestPhys address, std::uint32_t length_bytes, bool device_writes,
-                  std::uint32_t buffer) noexcept {
+template <class Ring>
+bool BasicNetPort<Ring>::add(Ring& ring, mem::GuestPhys address, std::uint32_t length_bytes, bool device_writes,
+                             std::uint32_t buffer) noexcept {
     if (!config_.ring.indirect) {
         const std::array whole{Segment{address, length_bytes, device_writes}};
         return ring.add(whole, buffer);
@@ -90,14 +94,16 @@ bool NetPort::add(DriverRing& ring, mem::GuestPhys address, std::uint32_t length
     return ring.add(parts, buffer);
 }
 
-bool NetPort::add_receive_buffer(std::uint32_t buffer) noexcept {
+template <class Ring>
+bool BasicNetPort<Ring>::add_receive_buffer(std::uint32_t buffer) noexcept {
     const auto bytes = receive_buffer(buffer);
     const mem::GuestPhys address = ram_.address_of(bytes.data());
     const auto length_bytes = static_cast<std::uint32_t>(bytes.size());
     return add(receive_ring_, address, length_bytes, true, buffer);
 }
 
-std::span<const Frame> NetPort::receive() noexcept {
+template <class Ring>
+std::span<const Frame> BasicNetPort<Ring>::receive() noexcept {
     frames_.clear();
     pieces_.clear();
     while (frames_.size() < most_frames_per_burst) {
@@ -107,7 +113,8 @@ std::span<const Frame> NetPort::receive() noexcept {
     return frames_;
 }
 
-bool NetPort::take_frame(DriverRing::Used first) noexcept {
+template <class Ring>
+bool BasicNetPort<Ring>::take_frame(UsedChain first) noexcept {
     held_buffers_.push_back(first.cookie);
     if (first.written_bytes < sizeof(NetHeader)) {
         receive_ring_.note(Violation::header_cut);
@@ -148,18 +155,21 @@ bool NetPort::take_frame(DriverRing::Used first) noexcept {
     return true;
 }
 
-void NetPort::release() noexcept {
+template <class Ring>
+void BasicNetPort<Ring>::release() noexcept {
     while (!held_buffers_.empty() && add_receive_buffer(held_buffers_.back())) held_buffers_.pop_back();
     receive_ring_.publish();
 }
 
-std::span<std::byte> NetPort::transmit_buffer() noexcept {
+template <class Ring>
+std::span<std::byte> BasicNetPort<Ring>::transmit_buffer() noexcept {
     if (free_transmit_buffers_.empty() || !transmit_ring_.has_room()) return {};
     return std::span(transmit_buffers_[free_transmit_buffers_.back()], config_.transmit_buffer_bytes)
         .subspan(sizeof(NetHeader));
 }
 
-void NetPort::send(std::size_t length_bytes) noexcept {
+template <class Ring>
+void BasicNetPort<Ring>::send(std::size_t length_bytes) noexcept {
     const std::uint32_t buffer = free_transmit_buffers_.back();
     free_transmit_buffers_.pop_back();
     std::byte* const start = transmit_buffers_[buffer];
@@ -170,7 +180,8 @@ void NetPort::send(std::size_t length_bytes) noexcept {
         buffer);
 }
 
-std::size_t NetPort::reclaim() noexcept {
+template <class Ring>
+std::size_t BasicNetPort<Ring>::reclaim() noexcept {
     std::size_t count = 0;
     while (const auto used = transmit_ring_.take_used()) {
         free_transmit_buffers_.push_back(used->cookie);
@@ -179,7 +190,8 @@ std::size_t NetPort::reclaim() noexcept {
     return count;
 }
 
-void NetPort::sleep(std::chrono::nanoseconds limit, int backend, std::span<const int> also) noexcept {
+template <class Ring>
+void BasicNetPort<Ring>::sleep(std::chrono::nanoseconds limit, int backend, std::span<const int> also) noexcept {
     receive_ring_.want_calls(true);
     transmit_ring_.want_calls(true);
     if (!receive_ring_.has_used() && !transmit_ring_.has_used()) {
@@ -198,12 +210,16 @@ void NetPort::sleep(std::chrono::nanoseconds limit, int backend, std::span<const
     transmit_ring_.want_calls(false);
 }
 
-void NetPort::check_call(DriverRing& ring, int backend) noexcept {
+template <class Ring>
+void BasicNetPort<Ring>::check_call(Ring& ring, int backend) noexcept {
     if (ring.drain_call() || !ring.has_used() || backend < 0) return;
     // Used while we slept, and no call yet: the device may be between its two steps, or have died there.
     std::array<pollfd, 2> entries{{{ring.call_descriptor(), POLLIN, 0}, {backend, POLLIN, 0}}};
     ::poll(entries.data(), entries.size(), static_cast<int>(config_.call_grace.count()));
     if (!ring.drain_call() && entries[1].revents == 0) ring.note(Violation::call_missing);
 }
+
+template class BasicNetPort<DriverRing>;
+template class BasicNetPort<PackedDriverRing>;
 
 }  // namespace vitrine::guest

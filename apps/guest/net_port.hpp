@@ -10,6 +10,7 @@
 
 #include "apps/guest/driver_ring.hpp"
 #include "apps/guest/guest_ram.hpp"
+#include "apps/guest/packed_driver_ring.hpp"
 #include "virtio/net_header.hpp"
 
 namespace vitrine::guest {
@@ -27,27 +28,31 @@ struct Frame {
     std::span<const std::byte> contiguous(std::span<std::byte> scratch) const noexcept;
 };
 
-/// A virtio-net driver's pair of rings with their buffers. One thread. The poll path is
+struct NetPortConfig {
+    RingConfig ring{};
+    bool mergeable = true;                       ///< MRG_RXBUF was agreed
+    std::size_t receive_buffer_bytes = 1536;     ///< with header; as Linux posts them at MTU 1500
+    std::size_t transmit_buffer_bytes = 10240;   ///< with header
+    std::chrono::milliseconds call_grace{1000};  ///< how late a call may come before it counts as missing
+    /// VRX OFFSET on split rings (docs/vrx.md, 5): each buffer holds what a NIC writes into a page, behind the room in
+    /// front.
+    void receive_at_offsets(std::uint32_t region_tag, std::size_t page_bytes);
+};
+
+/// A virtio-net driver's pair of rings, split or packed, with their buffers. One thread. The poll path is
 ///     for (const Frame& frame : port.receive()) ...;
 ///     port.release();
 /// and for sending: fill transmit_buffer(), send(), and after the burst flush().
-class NetPort {
+template <class Ring>
+class BasicNetPort {
 public:
-    struct Config {
-        DriverRing::Config ring{};
-        bool mergeable = true;                       ///< MRG_RXBUF was agreed
-        std::size_t receive_buffer_bytes = 1536;     ///< with header; as Linux posts them at MTU 1500
-        std::size_t transmit_buffer_bytes = 10240;   ///< with header
-        std::chrono::milliseconds call_grace{1000};  ///< how late a call may come before it counts as missing
-        /// VRX OFFSET (docs/vrx.md, 5): each buffer holds what a NIC writes into a page, behind the room in front.
-        void receive_at_offsets(std::uint32_t region_tag, std::size_t page_bytes);
-    };
+    using Config = NetPortConfig;
     /// Bytes of guest RAM that a port takes at most.
     static std::size_t memory_bytes(const Config& config);
     static constexpr std::size_t most_frames_per_burst = 64;
 
     /// No buffer is posted yet: a guest does that when its interface comes up, after the device was started.
-    NetPort(GuestRam& ram, const Config& config);
+    BasicNetPort(GuestRam& ram, const Config& config);
 
     /// Posts all receive buffers.
     void post_buffers() noexcept;
@@ -76,25 +81,25 @@ public:
     /// Used buffers that held no more than a header: a frame that failed on the device.
     std::uint64_t empty_frames() const { return empty_frames_; }
     std::size_t receive_buffer_bytes() const { return config_.receive_buffer_bytes; }
-    DriverRing& receive_ring() { return receive_ring_; }
-    DriverRing& transmit_ring() { return transmit_ring_; }
+    Ring& receive_ring() { return receive_ring_; }
+    Ring& transmit_ring() { return transmit_ring_; }
 
 private:
     /// Adds header and frame as one chain. False: no room.
-    bool add(DriverRing& ring, mem::GuestPhys address, std::uint32_t length_bytes, bool device_writes,
+    bool add(Ring& ring, mem::GuestPhys address, std::uint32_t length_bytes, bool device_writes,
              std::uint32_t buffer) noexcept;
     bool add_receive_buffer(std::uint32_t buffer) noexcept;
     std::span<std::byte> receive_buffer(std::uint32_t buffer) const noexcept {
         return {receive_buffers_[buffer], config_.receive_buffer_bytes};
     }
     /// Takes one frame into frames_; false when there is none, or an empty one.
-    bool take_frame(DriverRing::Used first) noexcept;
-    void check_call(DriverRing& ring, int backend) noexcept;
+    bool take_frame(UsedChain first) noexcept;
+    void check_call(Ring& ring, int backend) noexcept;
 
     GuestRam& ram_;
     Config config_;
-    DriverRing receive_ring_;
-    DriverRing transmit_ring_;
+    Ring receive_ring_;
+    Ring transmit_ring_;
     std::vector<std::byte*> receive_buffers_;
     std::vector<std::byte*> transmit_buffers_;
 
@@ -105,5 +110,10 @@ private:
     std::vector<std::uint32_t> free_transmit_buffers_;
     std::uint64_t empty_frames_ = 0;
 };
+extern template class BasicNetPort<DriverRing>;
+extern template class BasicNetPort<PackedDriverRing>;
+
+using NetPort = BasicNetPort<DriverRing>;
+using PackedNetPort = BasicNetPort<PackedDriverRing>;
 
 }  // namespace vitrine::guest

@@ -53,11 +53,23 @@ bool parse_address(const std::string& text, mem::EthernetAddress& address) {
     return true;
 }
 
+/// What --packed on excludes. Empty: nothing that is asked for.
+std::string packed_contradiction(const Options& options, bool in_place) {
+    if (!options.packed) return {};
+    if (in_place) return "--packed on is not for serve and perf: applications know split rings";
+    if (options.reconnect_seconds != 0) return "--reconnect: not with --packed on, such rings end with the back-end";
+    if (!options.offset_path.empty()) return "--offset: not with --packed on, it is for split rings";
+    if (!options.pages_path.empty()) return "--pages: not with --packed on";
+    return {};
+}
+
 /// What each option alone cannot say. Empty: all is well.
 std::string contradiction(const Options& options) {
     const bool sends_capture = !options.pcap_in.empty();
-    if (!virtio::valid_ring_entries(options.queue_size)) return "--queue-size must be a power of two";
     const bool in_place = options.mode == Mode::serve || options.mode == Mode::perf;
+    if (const std::string why = packed_contradiction(options, in_place); !why.empty()) return why;
+    if (!options.packed && !virtio::valid_ring_entries(options.queue_size))
+        return "--queue-size must be a power of two without --packed on";
     if (options.mode == Mode::serve && options.door_path.empty()) return "serve needs --door";
     if (!in_place && !options.door_path.empty()) return "--door is for serve and perf";
     if (options.mode == Mode::perf && !options.door_path.empty()) {
@@ -165,7 +177,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
         ->group(applications);
 
     constexpr const char* driver = "The driver it plays";
-    app.add_option("--queue-size", options.queue_size, "Entries of each ring")
+    app.add_option("--queue-size", options.queue_size, "Entries of each ring; without --packed on a power of two")
         ->check(CLI::Range(2, 32768))
         ->capture_default_str()
         ->group(driver);
@@ -190,6 +202,10 @@ std::optional<Options> parse_options(int argc, const char* const* argv, int& exi
         ->group(driver);
     app.add_option("--memory", options.backing, "Guest memory: huge pages, memfd, or auto: huge if there are any")
         ->transform(word_of(backings))
+        ->group(driver);
+    app.add_option("--packed", options.packed,
+                   "Packed rings, which the device must offer: vitrine run --packed on (default off)")
+        ->transform(word_of(switches))
         ->group(driver);
     app.add_option("--merge", options.merge, "Mergeable receive buffers (default on)")
         ->transform(word_of(switches))

@@ -44,6 +44,7 @@ struct Options {
     std::optional<unsigned> hoard;  ///< the queue whose pages are never given back
     std::uint32_t hold = 0;         ///< frames to keep in their pages before they are given back
     mem::Backing backing = mem::Backing::huge_or_small;
+    bool packed = false;
     bool merge = true;
     bool indirect = false;
     bool event_index = true;

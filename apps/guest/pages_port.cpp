@@ -12,10 +12,10 @@ using virtio::RingHeader;
 using vrx::UsedPage;
 
 PagesPort::PagesPort(GuestRam& ram, const PageRegion& region, const Config& config)
-    : RingEnd(ram, config.entries), region_(region), config_(config), places_(region.layout().page_count) {
+    : SplitEnd(ram, config.entries), region_(region), config_(config), places_(region.layout().page_count) {
     assert(virtio::valid_ring_entries(config.entries) && config.entries >= vrx::fewest_entries);
     const vrx::Marker marker = vrx::Marker::of(vrx::Mode::pages, region.tag());
-    std::memcpy(descriptors_ + vrx::marker_offset(entries_), &marker, sizeof(marker));
+    std::memcpy(descriptor_area_ + vrx::marker_offset(entries_), &marker, sizeof(marker));
     // A device that knows no VRX finds a chain at an impossible address behind each of these (3.2).
     for (std::size_t slot = 0; slot < entries_; ++slot)
         store(available_ring_ + sizeof(RingHeader) + 2 * slot, mask(), std::memory_order_relaxed);
@@ -56,7 +56,7 @@ std::optional<LentFrame> PagesPort::take_frame() noexcept {
     for (std::uint16_t last = first; element->has(UsedPage::next); last = element->page()) {
         element = take_element(false);
         if (!element) {
-            if (!broken_) break_ring(Violation::frame_in_parts);
+            if (!broken()) break_ring(Violation::frame_in_parts);
             return std::nullopt;
         }
         places_[last].next = element->page();
@@ -68,7 +68,7 @@ std::optional<LentFrame> PagesPort::take_frame() noexcept {
 }
 
 std::optional<UsedPage> PagesPort::take_element(bool first) noexcept {
-    if (broken_) return std::nullopt;
+    if (broken()) return std::nullopt;
     if (seen_ == used_known_) {
         // Acquire: elements and pages are read after the index that covers them.
         const std::uint16_t index = load(used_ring_ + offsetof(RingHeader, index), std::memory_order_acquire);
@@ -109,14 +109,14 @@ void PagesPort::release(const LentFrame& frame) noexcept {
         assert(places_[page].held);
         places_[page].held = false;
         const std::size_t slot = returned_++ & (vrx::release_entries(entries_) - 1);
-        store(descriptors_ + 2 * slot, page, std::memory_order_relaxed);
+        store(descriptor_area_ + 2 * slot, page, std::memory_order_relaxed);
         page = places_[page].next;
     }
     held_ -= frame.parts;
 }
 
 void PagesPort::flush() noexcept {
-    if (broken_) return;
+    if (broken()) return;
     const auto credits = static_cast<std::uint16_t>(seen_ + entries_);
     const std::uint16_t before = credits_;
     if (returned_ == returned_shown_ && credits == before) return;
@@ -124,7 +124,7 @@ void PagesPort::flush() noexcept {
     returned_shown_ = returned_;
     credits_ = credits;
     // Release, both: pages, header slots and elements were read before the device hears that it may write them.
-    auto* const release_index = reinterpret_cast<std::uint32_t*>(descriptors_ + vrx::marker_offset(entries_) +
+    auto* const release_index = reinterpret_cast<std::uint32_t*>(descriptor_area_ + vrx::marker_offset(entries_) +
                                                                  offsetof(vrx::Marker, release_index));
     if (returns) std::atomic_ref(*release_index).store(returned_, std::memory_order_release);
     if (credits != before) store(available_ring_ + offsetof(RingHeader, index), credits, std::memory_order_release);
@@ -166,11 +166,6 @@ void PagesPort::want_calls(bool wanted) noexcept {
     else if (wanted)  // left alone it asks for nothing more: the device has passed it
         store(available_ring_ + virtio::used_event_offset(entries_), seen_, std::memory_order_relaxed);
     if (wanted) std::atomic_thread_fence(std::memory_order_seq_cst);
-}
-
-void PagesPort::break_ring(Violation violation) noexcept {
-    note(violation);
-    broken_ = true;
 }
 
 }  // namespace vitrine::guest

@@ -11,7 +11,7 @@
 
 #include "apps/guest/guest_ram.hpp"
 #include "apps/guest/page_region.hpp"
-#include "apps/guest/ring_end.hpp"
+#include "apps/guest/split_end.hpp"
 #include "virtio/net_header.hpp"
 #include "virtio/vrx.hpp"
 
@@ -25,7 +25,7 @@ using LentFrame = vitrine::Frame;
 ///     for (const LentFrame& frame : port.receive()) { ...; port.release(frame); }
 ///     port.flush();
 /// Frames may be released in any order, at any time; a device can lend a queue only so many pages at once.
-class PagesPort : public RingEnd {
+class PagesPort : public SplitEnd {
 public:
     struct Config {
         std::uint16_t entries = 256;  ///< a power of two, 2 or more
@@ -61,11 +61,9 @@ public:
     /// The whole frame in one piece; when it lies in several it is copied to `scratch`, as far as it fits.
     std::span<const std::byte> contiguous(const LentFrame& frame, std::span<std::byte> scratch) const noexcept;
 
-    bool has_used() const noexcept { return !broken_ && used_index() != seen_; }
+    bool has_used() const noexcept { return !broken() && used_index() != seen_; }
     /// Whether the device should call; ask has_used() again after saying yes.
     void want_calls(bool wanted) noexcept;
-    /// By a breach after which nothing can be trusted.
-    bool broken() const { return broken_; }
     /// The device said no, at the start or later: reset it, and come back without pages (3.4, 7.5).
     bool refused() const noexcept { return answer().is_refusal(); }
     std::size_t pages_held() const { return held_; }
@@ -87,7 +85,6 @@ private:
     std::optional<LentFrame> take_frame() noexcept;
     /// Takes one element that is known to be there.
     std::optional<virtio::vrx::UsedPage> take_element(bool first) noexcept;
-    void break_ring(Violation violation) noexcept;
 
     const PageRegion& region_;
     Config config_;
@@ -99,7 +96,6 @@ private:
     std::uint32_t returned_ = 0;
     std::uint32_t returned_shown_ = 0;  ///< release_index
     std::size_t held_ = 0;
-    bool broken_ = false;
 };
 
 }  // namespace vitrine::guest

@@ -107,8 +107,8 @@ void PciTransport::describe_ring(unsigned index, const GuestRam& ram, RingEnd& r
     common_->queue_size = ring.entries();
     common_->queue_vector = VirtioCommonConfig::no_vector;
     write_halves(common_->queue_descriptors, ram.address_of(ring.descriptors()));
-    write_halves(common_->queue_driver, ram.address_of(ring.available()));
-    write_halves(common_->queue_device, ram.address_of(ring.used()));
+    write_halves(common_->queue_driver, ram.address_of(ring.driver_area()));
+    write_halves(common_->queue_device, ram.address_of(ring.device_area()));
     const std::uint64_t at = std::uint64_t{common_->queue_notify_offset} * layout_.notify_multiplier;
     if (at + sizeof(std::uint16_t) > layout_.notify.bytes) fail(EPROTO, "wants to be notified beyond its registers");
     ring.kick_by(reinterpret_cast<volatile std::uint16_t*>(notify_ + at), static_cast<std::uint16_t>(index));

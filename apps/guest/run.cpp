@@ -36,8 +36,8 @@ constexpr std::size_t header_bytes = sizeof(virtio::NetHeader);
 constexpr std::size_t least_frame_bytes = 14;
 constexpr std::size_t most_frame_bytes = most_wire_bytes - crc_bytes;
 
-NetPort::Config port_config(const Options& options, std::uint64_t features) {
-    NetPort::Config config{};
+NetPortConfig port_config(const Options& options, std::uint64_t features) {
+    NetPortConfig config{};
     config.ring = {.entries = options.queue_size,
                    .event_index = (features & feature::event_idx) != 0,
                    .indirect = (features & feature::indirect_desc) != 0,
@@ -65,12 +65,12 @@ mem::EthernetAddress own_address(const Transport& device) {
     return address;
 }
 
-/// The guest while its rings run.
+/// The guest while its rings run. `Net` and `Pages` are its ports, on split or on packed rings.
+template <class Net, class Pages>
 class Guest {
 public:
     /// With `pages` frames are received there, by one port for each queue, and `port` only sends.
-    Guest(const Options& options, Transport& device, NetPort& port, std::deque<PagesPort>& pages,
-          const std::atomic<bool>& stop)
+    Guest(const Options& options, Transport& device, Net& port, std::deque<Pages>& pages, const std::atomic<bool>& stop)
         : options_(options),
           device_(device),
           port_(port),
@@ -122,7 +122,7 @@ public:
                        .unfinished = port_.in_flight(),
                        .skipped = source_ ? source_->skipped() : skipped_};
         if (pages_.empty()) result.receive_ring = counts_of(port_.receive_ring());
-        for (const PagesPort& queue : pages_) result.receive_ring += counts_of(queue);
+        for (const Pages& queue : pages_) result.receive_ring += counts_of(queue);
         result.transmit_ring = counts_of(port_.transmit_ring());
         result.features = device_.features();
         result.reconnects = device_.returns();
@@ -151,7 +151,7 @@ private:
     std::size_t receive_in_place() {
         std::size_t count = 0;
         for (unsigned queue = 0; queue < pages_.size(); ++queue) {
-            PagesPort& pages = pages_[queue];
+            Pages& pages = pages_[queue];
             for (const LentFrame& frame : pages.receive()) {
                 const auto bytes = pages.contiguous(frame, scratch_);
                 const auto stamp = receiver_.accept(bytes);
@@ -193,7 +193,7 @@ private:
 
     std::size_t send(Clock::time_point now) {
         std::size_t count = 0;
-        for (; source_ && !exhausted_ && count < NetPort::most_frames_per_burst; ++count) {
+        for (; source_ && !exhausted_ && count < Net::most_frames_per_burst; ++count) {
             const auto buffer = port_.transmit_buffer();
             if (buffer.empty() || !pacer_.due(now, source_->made())) break;
             const auto length_bytes = source_->write_next(buffer);
@@ -218,7 +218,7 @@ private:
 
     bool broken() const {
         return port_.broken() ||
-               std::ranges::any_of(pages_, [](const PagesPort& queue) { return queue.broken() || queue.refused(); });
+               std::ranges::any_of(pages_, [](const Pages& queue) { return queue.broken() || queue.refused(); });
     }
     bool lost() const { return broken() || ending_ == Ending::backend_gone; }
 
@@ -249,7 +249,7 @@ private:
 
     void sleep(nanoseconds limit) {
         if (!device_.calls()) return std::this_thread::sleep_for(std::min(limit, nap));
-        std::array<int, NetPort::most_also> calls{};
+        std::array<int, Net::most_also> calls{};
         bool has_used = false;
         for (std::size_t queue = 0; queue < pages_.size(); ++queue) {
             pages_[queue].want_calls(true);
@@ -257,7 +257,7 @@ private:
             calls[queue] = pages_[queue].call_descriptor();
         }
         if (!has_used) port_.sleep(limit, device_.descriptor(), std::span(calls).first(pages_.size()));
-        for (PagesPort& queue : pages_) {
+        for (Pages& queue : pages_) {
             queue.drain_call();
             queue.want_calls(false);
         }
@@ -265,8 +265,8 @@ private:
 
     const Options& options_;
     Transport& device_;
-    NetPort& port_;
-    std::deque<PagesPort>& pages_;  ///< by queue; empty: received into buffers
+    Net& port_;
+    std::deque<Pages>& pages_;  ///< by queue; empty: received into buffers
     const std::atomic<bool>& stop_;
     Clock::time_point start_;
     Clock::time_point last_moved_;
@@ -276,7 +276,7 @@ private:
     std::optional<Source> source_;
     bool exhausted_ = false;  ///< the source has no more
     std::vector<std::byte> scratch_;
-    HeldFrames held_;
+    HeldFrames<Pages> held_;
     std::uint64_t received_ = 0;
     std::uint64_t reclaimed_ = 0;
     std::uint64_t queued_bytes_ = 0;
@@ -284,43 +284,57 @@ private:
     std::optional<Ending> ending_;
 };
 
-}  // namespace
-
-std::uint64_t wanted_features(const Options& options) {
-    return feature::mac | feature::mtu | feature::status | (options.merge ? feature::mrg_rxbuf : 0) |
-           (options.indirect ? feature::indirect_desc : 0) | (options.event_index ? feature::event_idx : 0);
+/// What the device must have agreed to beyond what any driver can live with.
+void check_agreed(const Options& options, std::uint64_t features) {
+    if (options.packed && (features & feature::ring_packed) == 0)
+        throw std::runtime_error("the device offers no packed rings: vitrine run --packed on");
 }
 
-Result run(const Options& options, Transport& device, const std::atomic<bool>& stop) {
-    NetPort::Config config = port_config(options, device.features());
+template <class Net, class Pages>
+Result run_with(const Options& options, Transport& device, const std::atomic<bool>& stop) {
+    NetPortConfig config = port_config(options, device.features());
     if (!options.offset_path.empty()) {
         const PageRegion named = find_region(options.offset_path, own_address(device));
         config.receive_at_offsets(named.tag(), named.layout().page_bytes);
     }
-    const PagesPort::Config pages_config{config.ring.entries, config.ring.event_index};
-    GuestRam ram = device.make_ram(
-        NetPort::memory_bytes(config) + options.queues * PagesPort::memory_bytes(pages_config), options.backing);
-    NetPort port(ram, config);
+    const typename Pages::Config pages_config{config.ring.entries, config.ring.event_index};
+    GuestRam ram = device.make_ram(Net::memory_bytes(config) + options.queues * Pages::memory_bytes(pages_config),
+                                   options.backing);
+    Net port(ram, config);
     std::optional<PageRegion> region;
     if (!options.pages_path.empty()) region.emplace(find_region(options.pages_path, own_address(device)));
-    std::deque<PagesPort> pages;
+    std::deque<Pages> pages;
     std::vector<RingEnd*> rings{&port.receive_ring(), &port.transmit_ring()};
     rings.resize(rings_of(options));
     for (unsigned queue = 0; region && queue < options.queues; ++queue)
         rings[2 * queue] = &pages.emplace_back(ram, *region, pages_config);
 
-    Guest guest(options, device, port, pages, stop);
+    Guest<Net, Pages> guest(options, device, port, pages, stop);
     device.activate(ram, rings);
-    for (PagesPort& queue : pages) queue.start();
+    for (Pages& queue : pages) queue.start();
     if (pages.empty()) port.post_buffers();
     guest.play();
-    for (const PagesPort& queue : pages)
+    for (const Pages& queue : pages)
         if (queue.refused())
             throw std::runtime_error("the device refuses to lend pages, reason " +
                                      std::to_string(queue.answer().raw & 0x0f) + " (docs/vrx.md, 3.4)");
     if (!guest.device_gone()) device.deactivate(rings);
     guest.drain();
     return guest.result();
+}
+
+}  // namespace
+
+std::uint64_t wanted_features(const Options& options) {
+    return feature::mac | feature::mtu | feature::status | (options.merge ? feature::mrg_rxbuf : 0) |
+           (options.indirect ? feature::indirect_desc : 0) | (options.event_index ? feature::event_idx : 0) |
+           (options.packed ? feature::ring_packed : 0);
+}
+
+Result run(const Options& options, Transport& device, const std::atomic<bool>& stop) {
+    check_agreed(options, device.features());
+    if (options.packed) return run_with<PackedNetPort, PagesPort>(options, device, stop);
+    return run_with<NetPort, PagesPort>(options, device, stop);
 }
 
 }  // namespace vitrine::guest

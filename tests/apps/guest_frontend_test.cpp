@@ -12,6 +12,7 @@
 
 #include "apps/guest/driver_ring.hpp"
 #include "apps/guest/frontend.hpp"
+#include "apps/guest/packed_driver_ring.hpp"
 #include "mem/socket.hpp"
 #include "virtio/features.hpp"
 
@@ -190,6 +191,35 @@ TEST_CASE("the base of a ring is its avail.idx, as cloud-hypervisor says it, and
     backend.join();
     REQUIRE(backend.bases.size() == 1);
     CHECK(backend.bases[0].number == 1);
+}
+
+TEST_CASE("the base of a packed ring is its start, with both wrap counters, and it is held to that") {
+    ScriptedBackend backend([](Request request, ScriptedBackend::Reply& reply) {
+        if (request == Request::get_vring_base) {
+            VringState state{};
+            std::memcpy(&state, reply.payload.data(), sizeof(state));
+            state.number = state.index == 0 ? 0x8000'8000 : 0x8000'8001;
+            std::memcpy(reply.payload.data(), &state, sizeof(state));
+        }
+        return true;
+    });
+    GuestRam ram(1 << 16, mem::Backing::small_only);
+    PackedDriverRing receive(ram, {.entries = 7});
+    PackedDriverRing transmit(ram, {.entries = 7});
+    REQUIRE(receive.add(std::array{Segment{mem::GuestPhys{0}, 100, true}}, 0));
+    receive.publish();
+    const std::array<RingEnd*, 2> rings{&receive, &transmit};
+    {
+        Frontend frontend(std::move(backend.frontend_end), feature::mac, 2);
+        frontend.activate(ram, rings);
+        frontend.deactivate(rings);
+    }
+    backend.join();
+    REQUIRE(backend.bases.size() == 2);
+    CHECK(backend.bases[0].number == 0x8000'8000);
+    CHECK(backend.bases[1].number == 0x8000'8000);
+    CHECK(receive.violations().total() == 0);
+    CHECK(transmit.violations().of(Violation::base_not_used_index) == 1);
 }
 
 TEST_CASE("a ring base that is not used.idx is a violation of that ring") {

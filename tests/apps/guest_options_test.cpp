@@ -4,8 +4,11 @@
 #include <doctest/doctest.h>
 
 #include "apps/guest/options.hpp"
+#include "apps/guest/run.hpp"
+#include "virtio/features.hpp"
 
 using namespace vitrine::guest;
+namespace feature = vitrine::virtio::feature;
 
 namespace {
 
@@ -127,6 +130,25 @@ TEST_CASE("vitrine-guest: perf needs no device where somebody serves") {
     CHECK(options.door_path == "d");
     CHECK(options.row_bytes == 3u << 20);
     CHECK(!options.check);
+}
+
+TEST_CASE("vitrine-guest: packed rings have any number of entries, and are for what can be on them") {
+    const auto refused = [](std::initializer_list<const char*> arguments) {
+        int exit_code = 0;
+        return !parse(arguments, exit_code) && exit_code == 2;
+    };
+    const Options options = good({"check", "--socket", "a.sock", "--packed", "on", "--queue-size", "100"});
+    CHECK(options.packed);
+    CHECK(options.queue_size == 100);
+    CHECK((wanted_features(options) & feature::ring_packed) != 0);
+    CHECK((wanted_features(good({"check", "--socket", "a.sock"})) & feature::ring_packed) == 0);
+    CHECK(good({"check", "--pci", "0000:00:03.0", "--packed", "on"}).packed);
+    CHECK(refused({"check", "--socket", "a.sock", "--packed", "off", "--queue-size", "100"}));
+    CHECK(refused({"check", "--socket", "a.sock", "--packed", "on", "--reconnect", "5"}));
+    CHECK(refused({"check", "--socket", "a.sock", "--packed", "on", "--offset", "pages"}));
+    CHECK(refused({"serve", "--socket", "a.sock", "--packed", "on", "--pages", "p", "--door", "d"}));
+    CHECK(refused({"perf", "--socket", "a.sock", "--packed", "on", "--pages", "p"}));
+    CHECK(refused({"perf", "--door", "d", "--packed", "on"}));
 }
 
 TEST_CASE("vitrine-guest: help ends with 0") {

@@ -316,7 +316,7 @@ TEST_CASE("a held frame is given back in its turn, and named when it is not what
     Bench bench;
     bench.port.start();
     bench.open();
-    guest::HeldFrames held(2, 2048);
+    guest::HeldFrames<PagesPort> held(2, 2048);
     std::vector<std::uint16_t> pages;
     for (std::uint64_t number = 0; number < 5; ++number) {
         const mem::PageId page = bench.pool.take(mem::Holder::device);

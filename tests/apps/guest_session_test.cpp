@@ -1,5 +1,6 @@
 #include <array>
 #include <atomic>
+#include <stdexcept>
 #include <sys/socket.h>
 #include <thread>
 #include <vector>
@@ -223,4 +224,19 @@ TEST_CASE("cloud-hypervisor's order asks for nothing that vitrine's session refu
     // SET_OWNER, features and protocol features (4), GET_QUEUE_NUM, GET_CONFIG; SET_FEATURES, SET_MEM_TABLE; NUM, ADDR,
     // BASE, CALL, KICK and ENABLE for two rings; at the end ENABLE and GET_VRING_BASE for both.
     CHECK(backend.session.messages == 4 + 2 + 2 + 12 + 4);
+}
+
+TEST_CASE("who wants packed rings from a device that has none is told how to have them") {
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    Backend backend{mem::FileDescriptor(ends[0]), {}};
+    Options options;
+    options.packed = true;
+    const std::atomic<bool> stop{false};
+    {
+        Frontend device(mem::FileDescriptor(ends[1]), 0, rings_of(options));
+        CHECK_THROWS_WITH_AS(run(options, device, stop), doctest::Contains("vitrine run --packed on"),
+                             std::runtime_error);
+    }
+    backend.wait();
 }

@@ -1,0 +1,114 @@
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "apps/guest/guest_ram.hpp"
+#include "apps/guest/ring_end.hpp"
+#include "mem/file_descriptor.hpp"
+#include "virtio/packed_ring.hpp"
+
+namespace vitrine::guest {
+
+/// The device's end of a packed ring, which can be told to break each rule. It insists on the driver's.
+class FakePackedDevice {
+public:
+    using Descriptor = virtio::PackedDescriptor;
+    using Position = virtio::PackedPosition;
+
+    FakePackedDevice(GuestRam& ram, RingEnd& ring) : ram_(ram), ring_(ring) {}
+
+    struct Chain {
+        std::vector<Descriptor> descriptors;
+        std::uint16_t id;
+    };
+    /// What the driver made available next, if anything.
+    std::optional<Chain> next() {
+        Chain chain{};
+        for (bool more = true; more;) {
+            const Descriptor descriptor = load(available.slot);
+            const bool is_there = Descriptor::is_available(descriptor.flags, available.wrap);
+            if (!is_there && chain.descriptors.empty()) return std::nullopt;
+            REQUIRE(is_there);  // 2.8.21.1: the first of a chain comes last
+            available = available.after(1, ring_.entries());
+            more = (descriptor.flags & Descriptor::has_next) != 0;
+            if (more) CHECK(descriptor.id == 0);
+            chain.id = descriptor.id;
+            chain.descriptors.push_back(descriptor);
+            chain.descriptors.back().flags &= static_cast<std::uint16_t>(~Descriptor::lap_mask);
+        }
+        return chain;
+    }
+    /// Reads all that is there.
+    std::vector<Chain> read_all() {
+        std::vector<Chain> chains;
+        while (auto chain = next()) chains.push_back(std::move(*chain));
+        return chains;
+    }
+
+    void use(const Chain& chain, std::uint32_t written_bytes) {
+        write_used({.address = 0,
+                    .length_bytes = written_bytes,
+                    .id = chain.id,
+                    .flags = written_bytes != 0 ? Descriptor::device_writes : std::uint16_t{0}},
+                   static_cast<std::uint16_t>(chain.descriptors.size()));
+    }
+    void use_id(std::uint16_t id, std::uint32_t length_bytes = 0, std::uint16_t flags = 0) {
+        write_used({.address = 0, .length_bytes = length_bytes, .id = id, .flags = flags});
+    }
+    /// Writes a used descriptor, true or not, and goes on `slots` behind it. Its flags are those beside the lap's.
+    void write_used(Descriptor descriptor, std::uint16_t slots = 1) {
+        descriptor.flags |= Descriptor::used_in(used.wrap);
+        Descriptor& slot = slot_at(used.slot);
+        std::memcpy(&slot, &descriptor, offsetof(Descriptor, flags));
+        std::atomic_ref(slot.flags).store(descriptor.flags, std::memory_order_release);
+        used = used.after(slots, ring_.entries());
+    }
+
+    template <class T>
+    T read(std::uint64_t address) const {
+        T value;
+        std::memcpy(&value, ram_.bytes().data() + address, sizeof(value));
+        return value;
+    }
+    std::byte* memory(std::uint64_t address) { return ram_.bytes().data() + address; }
+
+    void call() { mem::signal_event(ring_.call_descriptor()); }
+    bool kicked() { return mem::drain_event(ring_.kick_descriptor()); }
+    void wish(std::uint16_t flags, Position position = {}) {
+        const virtio::EventSuppression wish{position.raw(), flags};
+        std::memcpy(const_cast<std::byte*>(ring_.device_area()), &wish, sizeof(wish));
+    }
+    virtio::EventSuppression driver_wish() const {
+        auto* const area = reinterpret_cast<std::uint32_t*>(const_cast<std::byte*>(ring_.driver_area()));
+        return std::bit_cast<virtio::EventSuppression>(std::atomic_ref(*area).load());
+    }
+    std::uint32_t base() const { return virtio::PackedBase{available, used}.raw(); }
+
+    Position available;  ///< of the next descriptor to read
+    Position used;       ///< of the next one to write over
+
+private:
+    Descriptor& slot_at(std::uint16_t slot) const {
+        return reinterpret_cast<Descriptor*>(const_cast<std::byte*>(ring_.descriptors()))[slot];
+    }
+    Descriptor load(std::uint16_t slot) const {
+        Descriptor& from = slot_at(slot);
+        const std::uint16_t flags = std::atomic_ref(from.flags).load(std::memory_order_acquire);
+        Descriptor descriptor = from;
+        descriptor.flags = flags;
+        return descriptor;
+    }
+
+    GuestRam& ram_;
+    RingEnd& ring_;
+};
+
+}  // namespace vitrine::guest

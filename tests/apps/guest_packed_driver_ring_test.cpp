@@ -1,0 +1,459 @@
+#include <array>
+#include <atomic>
+#include <deque>
+#include <poll.h>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "apps/guest/net_port.hpp"
+#include "apps/guest/packed_driver_ring.hpp"
+#include "tests/apps/guest_fake_packed_device.hpp"
+
+using namespace vitrine;
+using namespace vitrine::guest;
+using virtio::EventSuppression;
+using virtio::PackedBase;
+using virtio::PackedDescriptor;
+using virtio::PackedPosition;
+
+namespace {
+
+struct Bench {
+    explicit Bench(const RingConfig& wanted = {.entries = 4}) : config(wanted) {}
+
+    bool add(std::uint32_t cookie, std::size_t segments = 1, bool device_writes = true) {
+        std::vector<Segment> chain;
+        for (std::size_t i = 0; i < segments; ++i)
+            chain.push_back({mem::GuestPhys{0x1000 * (cookie + 1) + i}, 100, device_writes});
+        return ring.add(chain, cookie);
+    }
+    void add_and_publish(std::uint32_t chains) {
+        for (std::uint32_t cookie = 0; cookie < chains; ++cookie) REQUIRE(add(cookie));
+        ring.publish();
+    }
+    std::uint64_t violations(Violation violation) const { return ring.violations().of(violation); }
+
+    RingConfig config;
+    GuestRam ram{1 << 20, mem::Backing::small_only};
+    PackedDriverRing ring{ram, config};
+    FakePackedDevice device{ram, ring};
+};
+
+}  // namespace
+
+TEST_CASE("VIRTIO 1.3, 2.8.21: a packed chain is seen only when it is published, and comes back with its cookie") {
+    Bench bench;
+    REQUIRE(bench.add(7));
+    REQUIRE(bench.add(8));
+    CHECK_FALSE(bench.device.next());
+    bench.ring.publish();
+    const auto chains = bench.device.read_all();
+    REQUIRE(chains.size() == 2);
+    REQUIRE(chains[0].descriptors.size() == 1);
+    CHECK(chains[0].descriptors[0].address == 0x8000);
+    CHECK(chains[0].descriptors[0].length_bytes == 100);
+    CHECK(chains[0].descriptors[0].flags == PackedDescriptor::device_writes);
+    CHECK_FALSE(bench.ring.has_used());
+    CHECK_FALSE(bench.ring.take_used());
+    CHECK(bench.ring.outstanding() == 2);
+
+    bench.device.use(chains[0], 60);
+    CHECK(bench.ring.has_used());
+    const auto used = bench.ring.take_used();
+    REQUIRE(used);
+    CHECK(used->cookie == 7);
+    CHECK(used->written_bytes == 60);
+    CHECK_FALSE(bench.ring.take_used());
+    CHECK(bench.ring.outstanding() == 1);
+    CHECK(bench.ring.violations().total() == 0);
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.1: the wrap counters turn at every lap, at any number of entries") {
+    for (const std::uint16_t entries : {1, 2, 3, 5, 8, 11, 32768}) {
+        Bench bench({.entries = entries});
+        std::deque<FakePackedDevice::Chain> with_device;
+        std::uint32_t added = 0;
+        std::uint32_t back = 0;
+        std::mt19937 random(entries);
+        const std::uint32_t total = entries == 32768 ? 100'000 : 1000;
+        while (back < total) {
+            for (unsigned burst = random() % (entries + 1u); burst > 0 && bench.add(added % 8); --burst) ++added;
+            bench.ring.publish();
+            for (auto& chain : bench.device.read_all()) with_device.push_back(std::move(chain));
+            for (unsigned burst = random() % (entries + 1u); burst > 0 && !with_device.empty(); --burst) {
+                bench.device.use(with_device.front(), 1);
+                with_device.pop_front();
+            }
+            while (const auto used = bench.ring.take_used()) REQUIRE(used->cookie == back++ % 8);
+        }
+        CHECK(bench.ring.violations().total() == 0);
+    }
+}
+
+TEST_CASE(
+    "VIRTIO 1.3, 2.8.6: descriptors of a chain follow each other around the ring's end, and the last has the id") {
+    Bench bench({.entries = 5, .most_segments = 3});
+    std::uint32_t cookie = 0;
+    for (unsigned turn = 0; turn < 50; ++turn) {
+        REQUIRE(bench.add(cookie % 8, 3));
+        CHECK_FALSE(bench.add(9, 3));
+        REQUIRE(bench.add((cookie + 1) % 8, 2));
+        CHECK_FALSE(bench.ring.has_room());
+        bench.ring.publish();
+        const auto chains = bench.device.read_all();
+        REQUIRE(chains.size() == 2);
+        REQUIRE(chains[0].descriptors.size() == 3);
+        CHECK(chains[0].descriptors[0].flags == (PackedDescriptor::device_writes | PackedDescriptor::has_next));
+        CHECK(chains[0].descriptors[2].flags == PackedDescriptor::device_writes);
+        CHECK(chains[0].descriptors[2].address == 0x1000 * (cookie % 8 + 1) + 2);
+        REQUIRE(chains[1].descriptors.size() == 2);
+        CHECK(chains[0].id != chains[1].id);
+        for (const auto& chain : chains) {
+            bench.device.use(chain, 150);
+            REQUIRE(bench.ring.take_used()->cookie == cookie++ % 8);
+        }
+    }
+    CHECK(bench.ring.violations().total() == 0);
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.7: an indirect chain takes one descriptor that points to a table") {
+    Bench bench({.entries = 3, .indirect = true, .most_segments = 2});
+    for (std::uint32_t cookie = 0; cookie < 3; ++cookie) REQUIRE(bench.add(cookie, 2));
+    bench.ring.publish();
+    const auto chains = bench.device.read_all();
+    REQUIRE(chains.size() == 3);
+    const auto& pointer = chains[1].descriptors[0];
+    CHECK(pointer.flags == PackedDescriptor::indirect);
+    CHECK(pointer.length_bytes == 32);
+    const auto first = bench.device.read<PackedDescriptor>(pointer.address);
+    CHECK(first.address == 0x2000);
+    CHECK(first.flags == PackedDescriptor::device_writes);
+    CHECK(bench.device.read<PackedDescriptor>(pointer.address + 16).address == 0x2001);
+    CHECK(bench.device.read<PackedDescriptor>(chains[2].descriptors[0].address).address == 0x3000);
+    bench.device.use(chains[0], 200);
+    CHECK(bench.ring.take_used()->written_bytes == 200);
+    CHECK(bench.ring.violations().total() == 0);
+}
+
+TEST_CASE("a used id that never was offered breaks the packed ring, and is named") {
+    for (const std::uint16_t id : {2, 4, 0xffff}) {
+        Bench bench;
+        bench.add_and_publish(2);
+        bench.device.use_id(id);
+        CHECK_FALSE(bench.ring.take_used());
+        CHECK(bench.violations(Violation::never_offered) == 1);
+        CHECK(bench.ring.broken());
+        CHECK_FALSE(bench.ring.has_used());
+        CHECK_FALSE(bench.add(3));
+    }
+}
+
+TEST_CASE("a packed chain that was added and not yet published was not offered") {
+    Bench bench;
+    bench.add_and_publish(2);
+    REQUIRE(bench.add(2));
+    bench.device.use_id(2);
+    CHECK_FALSE(bench.ring.take_used());
+    CHECK(bench.violations(Violation::never_offered) == 1);
+}
+
+TEST_CASE("a packed chain used twice breaks the ring, and is named, in a later lap too") {
+    Bench bench;
+    bench.add_and_publish(3);
+    const auto chains = bench.device.read_all();
+    bench.device.use(chains[0], 1);
+    bench.device.use(chains[0], 1);
+    CHECK(bench.ring.take_used());
+    CHECK_FALSE(bench.ring.take_used());
+    CHECK(bench.violations(Violation::used_twice) == 1);
+    CHECK(bench.ring.broken());
+
+    Bench later;
+    for (std::uint32_t turn = 0; turn < 6; ++turn) {
+        REQUIRE(later.add(turn));
+        later.ring.publish();
+        later.device.use(*later.device.next(), 1);
+        REQUIRE(later.ring.take_used());
+    }
+    REQUIRE(later.add(6));
+    later.ring.publish();
+    later.device.use_id(1);
+    CHECK_FALSE(later.ring.take_used());
+    CHECK(later.violations(Violation::used_twice) == 1);
+}
+
+TEST_CASE("a packed chain used before older ones is counted, and its slots and id wait for them") {
+    Bench bench;
+    bench.add_and_publish(4);
+    const auto chains = bench.device.read_all();
+    bench.device.use(chains[1], 1);
+    CHECK(bench.ring.take_used()->cookie == 1);
+    CHECK(bench.violations(Violation::out_of_order) == 1);
+    CHECK_FALSE(bench.ring.has_room());
+    bench.device.use(chains[0], 1);
+    CHECK(bench.ring.take_used()->cookie == 0);
+    CHECK(bench.violations(Violation::out_of_order) == 1);
+    CHECK(bench.add(0));
+    CHECK(bench.add(1));
+    CHECK_FALSE(bench.add(2));
+    CHECK_FALSE(bench.ring.broken());
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.1: a slot used with nothing in it breaks the ring, and is named") {
+    Bench bench;
+    bench.device.use_id(0);
+    CHECK_FALSE(bench.ring.take_used());
+    CHECK(bench.violations(Violation::used_index_jumped) == 1);
+
+    Bench ahead;
+    ahead.add_and_publish(1);
+    ahead.device.use(*ahead.device.next(), 1);
+    ahead.device.use_id(0);
+    CHECK(ahead.ring.take_used());
+    CHECK_FALSE(ahead.ring.take_used());
+    CHECK(ahead.violations(Violation::used_index_jumped) == 1);
+    CHECK(ahead.ring.broken());
+}
+
+TEST_CASE("more bytes written than a packed chain holds is counted, and never believed") {
+    Bench bench({.entries = 4, .most_segments = 2});
+    REQUIRE(bench.add(0, 2));
+    bench.ring.publish();
+    bench.device.use(*bench.device.next(), 201);
+    CHECK(bench.ring.take_used()->written_bytes == 200);
+    CHECK(bench.violations(Violation::written_too_much) == 1);
+
+    Bench transmit;
+    REQUIRE(transmit.add(0, 1, false));
+    transmit.ring.publish();
+    transmit.device.use(*transmit.device.next(), 1);
+    CHECK(transmit.ring.take_used()->written_bytes == 0);
+    CHECK(transmit.violations(Violation::written_too_much) == 1);
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.4: the length of a used descriptor without WRITE is not believed, and odd flags are named") {
+    Bench bench;
+    bench.add_and_publish(3);
+    const auto chains = bench.device.read_all();
+    bench.device.use_id(chains[0].id, 60);
+    CHECK(bench.ring.take_used()->written_bytes == 0);
+    CHECK(bench.violations(Violation::flags_wrong) == 1);
+    constexpr std::uint16_t odd = PackedDescriptor::device_writes | PackedDescriptor::has_next;
+    bench.device.use_id(chains[1].id, 60, odd);
+    CHECK(bench.ring.take_used()->written_bytes == 60);
+    CHECK(bench.violations(Violation::flags_wrong) == 2);
+    bench.device.use_id(chains[2].id);
+    CHECK(bench.ring.take_used());
+    CHECK(bench.violations(Violation::flags_wrong) == 2);
+
+    Bench transmit;
+    REQUIRE(transmit.add(0, 1, false));
+    transmit.ring.publish();
+    transmit.device.use_id(0, 0, PackedDescriptor::device_writes);
+    CHECK(transmit.ring.take_used());
+    CHECK(transmit.violations(Violation::flags_wrong) == 1);
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.10: the device is kicked always, never, or when its position is passed") {
+    Bench bench({.entries = 5});
+    bench.device.wish(EventSuppression::enable);
+    bench.add_and_publish(1);
+    CHECK(bench.device.kicked());
+    bench.ring.publish();  // nothing new
+    CHECK_FALSE(bench.device.kicked());
+    bench.device.wish(EventSuppression::disable);
+    bench.add_and_publish(1);
+    CHECK_FALSE(bench.device.kicked());
+    bench.device.wish(EventSuppression::at_position, {.slot = 3, .wrap = true});
+    bench.add_and_publish(1);
+    CHECK_FALSE(bench.device.kicked());
+    bench.add_and_publish(2);  // slots 3 and 4
+    CHECK(bench.device.kicked());
+    for (const auto& chain : bench.device.read_all()) bench.device.use(chain, 1);
+    while (bench.ring.take_used()) {
+    }
+    bench.device.wish(EventSuppression::at_position, {.slot = 1, .wrap = true});  // passed in the lap before
+    bench.add_and_publish(2);
+    CHECK_FALSE(bench.device.kicked());
+    bench.device.wish(EventSuppression::at_position, {.slot = 4, .wrap = false});
+    bench.add_and_publish(3);
+    CHECK(bench.device.kicked());
+    CHECK(bench.ring.kicks() == 3);
+    CHECK(bench.ring.kicks_suppressed() == 3);
+    CHECK(bench.ring.violations().total() == 0);
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.10: a wish that the device must not have is named, and it is kicked") {
+    Bench reserved;
+    reserved.device.wish(3);
+    reserved.add_and_publish(1);
+    CHECK(reserved.device.kicked());
+    CHECK(reserved.violations(Violation::flags_wrong) == 1);
+
+    Bench without({.entries = 4, .event_index = false});
+    without.device.wish(EventSuppression::at_position, {.slot = 3, .wrap = true});
+    without.add_and_publish(1);
+    CHECK(without.device.kicked());
+    CHECK(without.violations(Violation::flags_wrong) == 1);
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.10: with event index a call is wanted at the next slot to be used, in its lap") {
+    Bench bench({.entries = 3});
+    bench.ring.want_calls(false);
+    CHECK(bench.device.driver_wish().flags == EventSuppression::disable);
+    for (std::uint32_t turn = 0; turn < 4; ++turn) {
+        bench.ring.want_calls(true);
+        CHECK(bench.device.driver_wish().flags == EventSuppression::at_position);
+        CHECK(PackedPosition::of(bench.device.driver_wish().position) == bench.device.used);
+        bench.add_and_publish(1);
+        bench.device.use(*bench.device.next(), 1);
+        CHECK(bench.ring.has_used());
+        REQUIRE(bench.ring.take_used());
+    }
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.10: without event index the flags alone say whether calls are wanted") {
+    Bench bench({.entries = 4, .event_index = false});
+    bench.ring.want_calls(false);
+    CHECK(bench.device.driver_wish().flags == EventSuppression::disable);
+    bench.ring.want_calls(true);
+    CHECK(bench.device.driver_wish().flags == EventSuppression::enable);
+    CHECK(bench.device.driver_wish().position == 0);
+}
+
+TEST_CASE("a packed ring's base: it starts at 0x80008000, and a stopped one stands behind what was used") {
+    Bench bench({.entries = 5, .most_segments = 3});
+    CHECK(bench.ring.base() == 0x8000'8000);
+    CHECK(bench.ring.stands_at(bench.device.base()));
+    REQUIRE(bench.add(0, 3));
+    REQUIRE(bench.add(1, 1));
+    bench.ring.publish();
+    CHECK(bench.ring.stands_at(0x8000'8000));
+    const auto chains = bench.device.read_all();
+    CHECK_FALSE(bench.ring.stands_at(bench.device.base()));  // it would not find again what it has read
+    bench.device.use(chains[0], 1);
+    CHECK(bench.ring.stands_at((PackedBase{{.slot = 3}, {.slot = 3}}).raw()));
+    bench.device.use(chains[1], 1);
+    CHECK(bench.ring.stands_at(bench.device.base()));
+    CHECK_FALSE(bench.ring.stands_at((PackedBase{{.slot = 3}, {.slot = 3}}).raw()));
+    while (bench.ring.take_used()) {
+    }
+    CHECK(bench.ring.stands_at(bench.device.base()));
+    REQUIRE(bench.add(2, 3));
+    bench.ring.publish();
+    bench.device.use(*bench.device.next(), 1);
+    CHECK(bench.device.used == PackedPosition{.slot = 2, .wrap = false});
+    CHECK(bench.ring.stands_at(bench.device.base()));
+    CHECK_FALSE(bench.ring.stands_at(bench.device.base() ^ 0x8000));
+
+    Bench hostile;
+    hostile.add_and_publish(2);
+    hostile.device.use_id(77);
+    CHECK_FALSE(hostile.ring.stands_at(hostile.device.base()));
+}
+
+TEST_CASE("VIRTIO 1.3, 2.8.21.3: device and driver of a packed ring on two threads, both sleeping: none sleeps on") {
+    for (const bool event_index : {false, true}) {
+        CAPTURE(event_index);
+        Bench bench({.entries = 7, .event_index = event_index, .most_segments = 2});
+        constexpr std::uint32_t chains = 50'000;
+        std::atomic<bool> slept_too_long{false};
+        const auto wait = [&](int descriptor) {
+            pollfd entry{descriptor, POLLIN, 0};
+            if (::poll(&entry, 1, 20'000) != 1) slept_too_long = true;
+        };
+        std::thread device([&] {
+            const auto full_fence = [] { std::atomic_thread_fence(std::memory_order_seq_cst); };
+            for (std::uint32_t count = 0; count < chains && !slept_too_long;) {
+                auto chain = bench.device.next();
+                if (!chain) {
+                    bench.device.wish(event_index ? EventSuppression::at_position : EventSuppression::enable,
+                                      bench.device.available);
+                    full_fence();
+                    chain = bench.device.next();
+                    if (!chain) wait(bench.ring.kick_descriptor());
+                    bench.device.wish(EventSuppression::disable);
+                    bench.device.kicked();
+                    if (!chain) continue;
+                }
+                const PackedPosition before = bench.device.used;
+                bench.device.use(*chain, 100);
+                ++count;
+                full_fence();
+                const auto wish = bench.device.driver_wish();
+                if (wish.flags == EventSuppression::enable ||
+                    (wish.flags == EventSuppression::at_position &&
+                     virtio::passes_position(PackedPosition::of(wish.position), bench.device.used, before, 7)))
+                    bench.device.call();
+            }
+        });
+        std::uint32_t added = 0;
+        std::uint32_t back = 0;
+        std::uint32_t wrong = 0;
+        while (back < chains && !slept_too_long && !bench.ring.broken()) {
+            while (added < chains && bench.add(added % 8, 1 + added % 2)) ++added;
+            bench.ring.publish();
+            const std::uint32_t before = back;
+            while (const auto used = bench.ring.take_used()) wrong += used->cookie != back++ % 8;
+            if (back != before) continue;
+            bench.ring.want_calls(true);
+            if (!bench.ring.has_used()) wait(bench.ring.call_descriptor());
+            bench.ring.drain_call();
+            bench.ring.want_calls(false);
+        }
+        device.join();
+        CHECK_FALSE(slept_too_long);
+        CHECK(wrong == 0);
+        CHECK(back == chains);
+        CHECK(bench.ring.violations().total() == 0);
+    }
+}
+
+TEST_CASE("a pair of packed rings carries frames as a pair of split ones does") {
+    for (const bool indirect : {false, true}) {
+        NetPortConfig config{};
+        config.ring = {.entries = 5, .indirect = indirect};
+        config.receive_buffer_bytes = 112;
+        config.transmit_buffer_bytes = 212;
+        GuestRam ram(PackedNetPort::memory_bytes(config), mem::Backing::small_only);
+        PackedNetPort port(ram, config);
+        FakePackedDevice receive(ram, port.receive_ring());
+        FakePackedDevice transmit(ram, port.transmit_ring());
+        const auto buffer_of = [&](const FakePackedDevice::Chain& chain) {
+            const std::uint64_t address = chain.descriptors[0].address;
+            return receive.memory(indirect ? receive.read<PackedDescriptor>(address).address : address);
+        };
+        port.post_buffers();
+        for (unsigned turn = 0; turn < 20; ++turn) {
+            auto first = receive.next();
+            auto second = receive.next();
+            REQUIRE((first && second));
+            const virtio::NetHeader header{.buffers = 2};
+            std::memcpy(buffer_of(*first), &header, sizeof(header));
+            std::memset(buffer_of(*first) + sizeof(header), 1, 100);
+            std::memset(buffer_of(*second), 2, 30);
+            receive.use(*first, 112);
+            receive.use(*second, 30);
+            const auto frames = port.receive();
+            REQUIRE(frames.size() == 1);
+            CHECK(frames[0].length_bytes == 130);
+            CHECK(frames[0].pieces[0][99] == std::byte{1});
+            CHECK(frames[0].pieces[1][29] == std::byte{2});
+            port.release();
+
+            std::memset(port.transmit_buffer().data(), 3, 60);
+            port.send(60);
+            port.flush();
+            const auto sent = transmit.next();
+            REQUIRE(sent);
+            CHECK(buffer_of(*sent)[12] == std::byte{3});
+            transmit.use(*sent, 0);
+            CHECK(port.reclaim() == 1);
+        }
+        CHECK(port.in_flight() == 0);
+        CHECK(port.receive_ring().violations().total() + port.transmit_ring().violations().total() == 0);
+    }
+}
