@@ -64,12 +64,15 @@ public:
         write_used({.address = 0, .length_bytes = length_bytes, .id = id, .flags = flags});
     }
     /// Writes a used descriptor, true or not, and goes on `slots` behind it. Its flags are those beside the lap's.
-    void write_used(Descriptor descriptor, std::uint16_t slots = 1) {
-        descriptor.flags |= Descriptor::used_in(used.wrap);
-        Descriptor& slot = slot_at(used.slot);
+    void write_used(const Descriptor& descriptor, std::uint16_t slots = 1) {
+        write_used_at(used, descriptor);
+        used = used.after(slots, ring_.entries());
+    }
+    void write_used_at(Position position, Descriptor descriptor) {
+        descriptor.flags |= Descriptor::used_in(position.wrap);
+        Descriptor& slot = slot_at(position.slot);
         std::memcpy(&slot, &descriptor, offsetof(Descriptor, flags));
         std::atomic_ref(slot.flags).store(descriptor.flags, std::memory_order_release);
-        used = used.after(slots, ring_.entries());
     }
 
     template <class T>
