@@ -59,7 +59,8 @@ std::string packed_contradiction(const Options& options, bool in_place) {
     if (in_place) return "--packed on is not for serve and perf: applications know split rings";
     if (options.reconnect_seconds != 0) return "--reconnect: not with --packed on, such rings end with the back-end";
     if (!options.offset_path.empty()) return "--offset: not with --packed on, it is for split rings";
-    if (!options.pages_path.empty()) return "--pages: not with --packed on";
+    if (!options.pci_address.empty() && !options.pages_path.empty())
+        return "--pages: not with --packed on and --pci, as no VMM passes feature bit 58 on";
     return {};
 }
 

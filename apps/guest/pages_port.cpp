@@ -1,7 +1,6 @@
 #include "apps/guest/pages_port.hpp"
 
 #include <atomic>
-#include <bit>
 #include <cassert>
 #include <cstring>
 
@@ -11,8 +10,12 @@ namespace vrx = virtio::vrx;
 using virtio::RingHeader;
 using vrx::UsedPage;
 
+static_assert(UsedPage::next == std::uint64_t{PageElement::Flag::next} << 52 &&
+              UsedPage::header == std::uint64_t{PageElement::Flag::header} << 52 &&
+              UsedPage::checksum_ok == std::uint64_t{PageElement::Flag::checksum_ok} << 52);
+
 PagesPort::PagesPort(GuestRam& ram, const PageRegion& region, const Config& config)
-    : SplitEnd(ram, config.entries), region_(region), config_(config), places_(region.layout().page_count) {
+    : PagesEnd(region, config.entries, ram, config.entries), config_(config) {
     assert(virtio::valid_ring_entries(config.entries) && config.entries >= vrx::fewest_entries);
     const vrx::Marker marker = vrx::Marker::of(vrx::Mode::pages, region.tag());
     std::memcpy(descriptor_area_ + vrx::marker_offset(entries_), &marker, sizeof(marker));
@@ -30,44 +33,7 @@ void PagesPort::start() noexcept {
     kick(credits_ != before);
 }
 
-std::span<const LentFrame> PagesPort::receive() noexcept {
-    std::size_t count = 0;
-    while (count < most_frames_per_burst) {
-        const auto frame = take_frame();
-        if (!frame) break;
-        frames_[count++] = *frame;
-    }
-    return std::span(frames_).first(count);
-}
-
-std::optional<LentFrame> PagesPort::take_frame() noexcept {
-    auto element = take_element(true);
-    if (!element) return std::nullopt;
-    const std::uint16_t first = element->page();
-    LentFrame frame{.bytes = region_.page(first).subspan(element->offset(), element->length_bytes()),
-                    .length_bytes = element->length_bytes(),
-                    .first = first,
-                    .parts = 1,
-                    .header = {}};
-    if (element->has(UsedPage::header))
-        frame.header = std::bit_cast<FrameHeader>(region_.header(first));
-    else if (element->has(UsedPage::checksum_ok))
-        frame.header.flags = virtio::NetHeader::data_valid;
-    for (std::uint16_t last = first; element->has(UsedPage::next); last = element->page()) {
-        element = take_element(false);
-        if (!element) {
-            if (!broken()) break_ring(Violation::frame_in_parts);
-            return std::nullopt;
-        }
-        places_[last].next = element->page();
-        frame.length_bytes += element->length_bytes();
-        ++frame.parts;
-    }
-    frame.header.buffers = frame.parts;
-    return frame;
-}
-
-std::optional<UsedPage> PagesPort::take_element(bool first) noexcept {
+std::optional<PageElement> PagesPort::next_element() noexcept {
     if (broken()) return std::nullopt;
     if (seen_ == used_known_) {
         // Acquire: elements and pages are read after the index that covers them.
@@ -83,36 +49,17 @@ std::optional<UsedPage> PagesPort::take_element(bool first) noexcept {
                                                          sizeof(UsedPage) * (seen_ & mask()));  // 4-byte aligned only
     const UsedPage word{std::atomic_ref(words[0]).load(std::memory_order_relaxed) |
                         std::uint64_t{std::atomic_ref(words[1]).load(std::memory_order_relaxed)} << 32};
-    const mem::RegionLayout& layout = region_.layout();
-    const std::uint64_t first_only = UsedPage::header | UsedPage::checksum_ok;
-    if (word.page() >= layout.page_count || word.length_bytes() == 0 ||
-        word.offset() + std::size_t{word.length_bytes()} > layout.page_bytes || word.has_unknown_bits() ||
-        (word.has(first_only) && !first) || (word.raw & first_only) == first_only ||
-        (word.has(UsedPage::header) && layout.headers_offset == 0)) {
-        break_ring(Violation::element_out_of_bounds);
-        return std::nullopt;
-    }
-    Place& place = places_[word.page()];
-    if (place.held) {
-        break_ring(Violation::page_given_twice);
-        return std::nullopt;
-    }
-    place = {.offset = word.offset(), .next = 0, .length_bytes = word.length_bytes(), .held = true};
-    ++held_;
     ++seen_;
-    return word;
+    return PageElement{
+        .page = word.page(), .offset = word.offset(), .length_bytes = word.length_bytes(), .flags = word.raw >> 52};
 }
 
 void PagesPort::release(const LentFrame& frame) noexcept {
-    auto page = static_cast<std::uint16_t>(frame.first);
-    for (std::uint16_t part = 0; part < frame.parts; ++part) {
-        assert(places_[page].held);
-        places_[page].held = false;
+    let_go(frame, [this](std::uint16_t page) {
         const std::size_t slot = returned_++ & (vrx::release_entries(entries_) - 1);
         store(descriptor_area_ + 2 * slot, page, std::memory_order_relaxed);
-        page = places_[page].next;
-    }
-    held_ -= frame.parts;
+        given_back(page);
+    });
 }
 
 void PagesPort::flush() noexcept {
@@ -141,23 +88,6 @@ void PagesPort::flush() noexcept {
                 before);
     }
     kick(wanted);
-}
-
-std::span<const std::byte> PagesPort::part(const LentFrame& frame, std::size_t index) const noexcept {
-    auto page = static_cast<std::uint16_t>(frame.first);
-    for (; index != 0; --index) page = places_[page].next;
-    return region_.page(page).subspan(places_[page].offset, places_[page].length_bytes);
-}
-
-std::span<const std::byte> PagesPort::contiguous(const LentFrame& frame, std::span<std::byte> scratch) const noexcept {
-    if (frame.parts == 1) return frame.bytes;
-    std::size_t filled = 0;
-    for_each_part(frame, [&](std::span<const std::byte> part) {
-        const std::size_t fitting = std::min(part.size(), scratch.size() - filled);
-        std::memcpy(scratch.data() + filled, part.data(), fitting);
-        filled += fitting;
-    });
-    return scratch.first(filled);
 }
 
 void PagesPort::want_calls(bool wanted) noexcept {

@@ -15,11 +15,13 @@
 #include "apps/guest/guest_ram.hpp"
 #include "apps/guest/held_frames.hpp"
 #include "apps/guest/net_port.hpp"
+#include "apps/guest/packed_pages_port.hpp"
 #include "apps/guest/page_region.hpp"
 #include "apps/guest/pages_port.hpp"
 #include "apps/guest/schedule.hpp"
 #include "apps/guest/traffic.hpp"
 #include "virtio/features.hpp"
+#include "virtio/vrx.hpp"
 
 namespace vitrine::guest {
 namespace {
@@ -35,6 +37,7 @@ constexpr nanoseconds longest_sleep_alone = std::chrono::milliseconds(20);
 constexpr std::size_t header_bytes = sizeof(virtio::NetHeader);
 constexpr std::size_t least_frame_bytes = 14;
 constexpr std::size_t most_frame_bytes = most_wire_bytes - crc_bytes;
+static_assert(most_frame_bytes <= PackedPagesPort::Config{}.most_frame_bytes);
 
 NetPortConfig port_config(const Options& options, std::uint64_t features) {
     NetPortConfig config{};
@@ -288,6 +291,8 @@ private:
 void check_agreed(const Options& options, std::uint64_t features) {
     if (options.packed && (features & feature::ring_packed) == 0)
         throw std::runtime_error("the device offers no packed rings: vitrine run --packed on");
+    if (options.packed && !options.pages_path.empty() && (features & virtio::vrx::feature) == 0)
+        throw std::runtime_error("the device offers no pages on packed rings: vitrine run --packed on --rx pages");
 }
 
 template <class Net, class Pages>
@@ -297,7 +302,9 @@ Result run_with(const Options& options, Transport& device, const std::atomic<boo
         const PageRegion named = find_region(options.offset_path, own_address(device));
         config.receive_at_offsets(named.tag(), named.layout().page_bytes);
     }
-    const typename Pages::Config pages_config{config.ring.entries, config.ring.event_index};
+    typename Pages::Config pages_config{};
+    pages_config.entries = config.ring.entries;
+    pages_config.event_index = config.ring.event_index;
     GuestRam ram = device.make_ram(Net::memory_bytes(config) + options.queues * Pages::memory_bytes(pages_config),
                                    options.backing);
     Net port(ram, config);
@@ -328,12 +335,13 @@ Result run_with(const Options& options, Transport& device, const std::atomic<boo
 std::uint64_t wanted_features(const Options& options) {
     return feature::mac | feature::mtu | feature::status | (options.merge ? feature::mrg_rxbuf : 0) |
            (options.indirect ? feature::indirect_desc : 0) | (options.event_index ? feature::event_idx : 0) |
-           (options.packed ? feature::ring_packed : 0);
+           (options.packed ? feature::ring_packed : 0) |
+           (options.packed && !options.pages_path.empty() ? virtio::vrx::feature : 0);
 }
 
 Result run(const Options& options, Transport& device, const std::atomic<bool>& stop) {
     check_agreed(options, device.features());
-    if (options.packed) return run_with<PackedNetPort, PagesPort>(options, device, stop);
+    if (options.packed) return run_with<PackedNetPort, PackedPagesPort>(options, device, stop);
     return run_with<NetPort, PagesPort>(options, device, stop);
 }
 

@@ -64,12 +64,15 @@ public:
         write_used({.address = 0, .length_bytes = length_bytes, .id = id, .flags = flags});
     }
     /// Writes a used descriptor, true or not, and goes on `slots` behind it. Its flags are those beside the lap's.
-    void write_used(Descriptor descriptor, std::uint16_t slots = 1) {
-        descriptor.flags |= Descriptor::used_in(used.wrap);
-        Descriptor& slot = slot_at(used.slot);
+    void write_used(const Descriptor& descriptor, std::uint16_t slots = 1) {
+        write_used_at(used, descriptor);
+        used = used.after(slots, ring_.entries());
+    }
+    void write_used_at(Position position, Descriptor descriptor) {
+        descriptor.flags |= Descriptor::used_in(position.wrap);
+        Descriptor& slot = slot_at(position.slot);
         std::memcpy(&slot, &descriptor, offsetof(Descriptor, flags));
         std::atomic_ref(slot.flags).store(descriptor.flags, std::memory_order_release);
-        used = used.after(slots, ring_.entries());
     }
 
     template <class T>
@@ -83,12 +86,10 @@ public:
     void call() { mem::signal_event(ring_.call_descriptor()); }
     bool kicked() { return mem::drain_event(ring_.kick_descriptor()); }
     void wish(std::uint16_t flags, Position position = {}) {
-        const virtio::EventSuppression wish{position.raw(), flags};
-        std::memcpy(const_cast<std::byte*>(ring_.device_area()), &wish, sizeof(wish));
+        word(ring_.device_area()).store(std::bit_cast<std::uint32_t>(virtio::EventSuppression{position.raw(), flags}));
     }
     virtio::EventSuppression driver_wish() const {
-        auto* const area = reinterpret_cast<std::uint32_t*>(const_cast<std::byte*>(ring_.driver_area()));
-        return std::bit_cast<virtio::EventSuppression>(std::atomic_ref(*area).load());
+        return std::bit_cast<virtio::EventSuppression>(word(ring_.driver_area()).load());
     }
     std::uint32_t base() const { return virtio::PackedBase{available, used}.raw(); }
 
@@ -99,12 +100,17 @@ private:
     Descriptor& slot_at(std::uint16_t slot) const {
         return reinterpret_cast<Descriptor*>(const_cast<std::byte*>(ring_.descriptors()))[slot];
     }
+    /// The rest is behind the flags, and may be half-written before them.
     Descriptor load(std::uint16_t slot) const {
         Descriptor& from = slot_at(slot);
         const std::uint16_t flags = std::atomic_ref(from.flags).load(std::memory_order_acquire);
-        Descriptor descriptor = from;
-        descriptor.flags = flags;
-        return descriptor;
+        return {.address = std::atomic_ref(from.address).load(std::memory_order_relaxed),
+                .length_bytes = std::atomic_ref(from.length_bytes).load(std::memory_order_relaxed),
+                .id = std::atomic_ref(from.id).load(std::memory_order_relaxed),
+                .flags = flags};
+    }
+    static std::atomic_ref<std::uint32_t> word(const std::byte* event_suppression) {
+        return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(const_cast<std::byte*>(event_suppression)));
     }
 
     GuestRam& ram_;

@@ -6,6 +6,7 @@
 #include "apps/guest/options.hpp"
 #include "apps/guest/run.hpp"
 #include "virtio/features.hpp"
+#include "virtio/vrx.hpp"
 
 using namespace vitrine::guest;
 namespace feature = vitrine::virtio::feature;
@@ -142,7 +143,12 @@ TEST_CASE("vitrine-guest: packed rings have any number of entries, and are for w
     CHECK(options.queue_size == 100);
     CHECK((wanted_features(options) & feature::ring_packed) != 0);
     CHECK((wanted_features(good({"check", "--socket", "a.sock"})) & feature::ring_packed) == 0);
+    CHECK((wanted_features(options) & vitrine::virtio::vrx::feature) == 0);
+    const Options pages = good({"check", "--socket", "a.sock", "--packed", "on", "--pages", "p"});
+    CHECK((wanted_features(pages) & vitrine::virtio::vrx::feature) != 0);
+    CHECK((wanted_features(good({"check", "--socket", "s", "--pages", "p"})) & vitrine::virtio::vrx::feature) == 0);
     CHECK(good({"check", "--pci", "0000:00:03.0", "--packed", "on"}).packed);
+    CHECK(refused({"check", "--pci", "0000:00:03.0", "--packed", "on", "--pages", "pci"}));
     CHECK(refused({"check", "--socket", "a.sock", "--packed", "off", "--queue-size", "100"}));
     CHECK(refused({"check", "--socket", "a.sock", "--packed", "on", "--reconnect", "5"}));
     CHECK(refused({"check", "--socket", "a.sock", "--packed", "on", "--offset", "pages"}));
