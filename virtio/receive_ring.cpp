@@ -56,7 +56,10 @@ void ReceiveRing::decide_split(ReceiveQueue& standard) noexcept {
 void ReceiveRing::decide_packed(PackedReceiveQueue& standard) noexcept {
     // Credits that were read before the stop: then no driver has started anew.
     const std::uint16_t read = stopped_pages_ ? standard.ring().waiting(0) : 0;
-    if (read == 0 && standard.ring().waiting(1) == 0) return;
+    if (read == 0 && standard.ring().waiting(1) == 0) {
+        decided_ = standard.broken();
+        return;
+    }
     decided_ = true;
     RingStart start{};
     if (read == 0) start = read_marker(standard.ring(), terms_.lending, terms_.queue, terms_.packed_pages);
