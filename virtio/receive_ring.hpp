@@ -135,7 +135,7 @@ public:
     std::optional<std::uint16_t> packed_pages_of_frame() const noexcept {
         const auto* const queue = std::get_if<PackedPagesQueue>(&kind_);
         if (queue != nullptr) return queue->most_pages_of_frame();
-        return decided_ ? std::nullopt : stopped_pages_;
+        return decided_ && !broken() ? std::nullopt : stopped_pages_;
     }
 
 private:

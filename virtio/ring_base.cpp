@@ -6,6 +6,10 @@ namespace vitrine::virtio {
 
 void RingBase::call() noexcept {
     call_owed_ = false;
+    if (error_owed_ && events_.error >= 0) {
+        error_owed_ = false;
+        mem::signal_event(events_.error);
+    }
     if (events_.call < 0) return;
     if (mem::signal_event(events_.call))
         ++counters_.calls;
@@ -21,7 +25,8 @@ void RingBase::break_ring() noexcept {
     if (broken_) return;
     broken_ = true;
     ++counters_.ring_broken;
-    if (events_.error >= 0) mem::signal_event(events_.error);
+    error_owed_ = events_.error < 0;
+    if (!error_owed_) mem::signal_event(events_.error);
 }
 
 }  // namespace vitrine::virtio

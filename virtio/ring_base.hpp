@@ -51,7 +51,8 @@ public:
     /// Control thread, while the poll thread stands still.
     void set_events(RingEvents events) noexcept { events_ = events; }
 
-    /// Nothing moves from now on; the front-end hears of it through the error eventfd. Poll thread, as publish().
+    /// Nothing moves from now on; the front-end hears of it through the error eventfd. Poll thread, as publish(). A
+    /// ring that breaks before it has eventfds, at its start, says so with the first call.
     void break_ring() noexcept;
 
 protected:
@@ -83,6 +84,7 @@ private:
     RingCounters& counters_;
     bool broken_ = false;
     bool call_owed_ = false;
+    bool error_owed_ = false;
 };
 
 }  // namespace vitrine::virtio

@@ -83,6 +83,7 @@ public:
     /// Any available descriptor.
     void give_raw(std::uint64_t address, std::uint32_t length_bytes = 0, std::uint16_t id = 0,
                   std::uint16_t flags = virtio::PackedDescriptor::device_writes) {
+        expect(free_slots() > 0, "the test's driver writes into slots that are the device's");
         write(posted_++, address, length_bytes, id, flags);
         kick_if_wanted();
     }
