@@ -146,10 +146,13 @@ bool Device::start_packed(unsigned ring, const RingMemory& where, RingFeatures f
     const std::uint32_t raw = vrings_[ring].base.value_or(base(ring));
     const bool goes_on = receives(ring) && stopped_pages_[pair] && raw == stopped_pages_[pair]->base;
     PackedBase place = PackedBase::of(raw);
-    // Some front-ends fill in the available half alone. Where nothing was in flight the halves are the same.
-    if (!goes_on) place.used = place.available;
-    if (place.raw() != raw && raw >> 16 != 0) ++session_counters_.base_differs;
     if (place.available.slot >= where.entries || place.used.slot >= where.entries) return false;
+    if (!goes_on && raw >> 16 == 0) {
+        place.used = place.available;  // DPDK's front-end fills in this half alone
+    } else if (!goes_on && place.available != place.used) {
+        ++session_counters_.base_differs;  // what was read and not used is not done
+        place.available = place.used;
+    }
     if (!receives(ring)) {
         start_transmit(ring, PackedDeviceRing(memory_, where, features, {}, transmit_counters_[pair], place));
         return true;

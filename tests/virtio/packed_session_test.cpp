@@ -170,6 +170,19 @@ TEST_CASE("a ring that shrinks below its place does not start again") {
     CHECK(guest.receives(60));
 }
 
+TEST_CASE("a front-end may fill in the half of the base that DPDK's does") {
+    PackedGuest guest(7, 0x8002);
+    guest.greet();
+    guest.queue_frames(2);
+    for (const std::uint32_t index : {0u, 1u}) {
+        guest.describe(index, 0x0000'8002);
+        REQUIRE(guest.start(index));
+    }
+    CHECK(guest.receives(60));
+    CHECK(guest.device.transmit(0)->next());
+    CHECK(guest.device.session_counters().base_differs == 0);
+}
+
 TEST_CASE("what was read and not used is not done: a standard ring starts at the next descriptor to write over") {
     PackedGuest guest(7, 0x8002);
     guest.greet();
