@@ -33,7 +33,8 @@ struct Head {
 static_assert(sizeof(Head) == 6);
 
 /// Guest RAM with a receive ring of 8 at 0 and a transmit ring of 8 at 0x1000, four chains posted in each: what a
-/// session needs to have something to lose.
+/// session needs to have something to lose. As packed rings they have the same chains, since what is `next` in a split
+/// one, and of no meaning here, are the flags of a packed one.
 struct Ram {
     Ram() : file(::memfd_create("guest", MFD_CLOEXEC)) {
         require(file && ::ftruncate(file.get(), ram_bytes) == 0);
@@ -43,11 +44,12 @@ struct Ram {
         std::memset(mapping.data(), 0, ram_bytes);
         for (const std::size_t ring : {0x0000, 0x1000}) {
             for (std::uint16_t index = 0; index < 4; ++index) {
+                const std::uint16_t flags = ring == 0 ? virtio::Descriptor::device_writes : 0;
                 const virtio::Descriptor descriptor{
                     .address = 0x8000 + 0x800ull * index,
                     .length_bytes = 0x400,
-                    .flags = ring == 0 ? virtio::Descriptor::device_writes : std::uint16_t{0},
-                    .next = 0};
+                    .flags = flags,
+                    .next = static_cast<std::uint16_t>(flags | virtio::PackedDescriptor::available)};
                 std::memcpy(mapping.data() + ring + sizeof(descriptor) * index, &descriptor, sizeof(descriptor));
                 std::memcpy(mapping.data() + ring + 0x400 + 4 + 2u * index, &index, sizeof(index));
             }
@@ -86,7 +88,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     static const mem::EventFd event;
     ram.fill();
 
-    virtio::Device device({.pairs = 2});
+    virtio::Device device({.pairs = 2, .packed = true});
     int ends[2];
     require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
     mem::FileDescriptor socket(ends[0]);
