@@ -139,8 +139,8 @@ private:
     }
     /// That the NIC fills.
     std::uint32_t buffer_bytes() const { return 1024 * driver::packet_buffer_kib(memory_.packet_pool.page_bytes()); }
-    const guest::RingEnd& ring() const {
-        return pages_ ? static_cast<const guest::RingEnd&>(*pages_)
+    const guest::SplitEnd& ring() const {
+        return pages_ ? static_cast<const guest::SplitEnd&>(*pages_)
                       : const_cast<guest::NetPort&>(*port_).receive_ring();
     }
 
