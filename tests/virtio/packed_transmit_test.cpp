@@ -203,3 +203,21 @@ TEST_CASE("a name is only echoed: two of the same, and of any value, are no matt
     CHECK(bench.driver.descriptor(3).id == 0x8000);
     for (unsigned slot = 0; slot < 4; ++slot) CHECK(bench.driver.descriptor(slot).flags == (0x8080 | 2));
 }
+
+TEST_CASE("a driver that makes available what is still the device's keeps nobody awake, and nothing is taken twice") {
+    for (const std::uint16_t start : {0x8000, 0x0000, 0x8002}) {
+        PackedTransmitBench bench({.entries = 3, .start = start});
+        for (unsigned i = 0; i < 3; ++i) bench.send(pattern(100, i));
+        for (unsigned i = 0; i < 3; ++i) REQUIRE(bench.next() == pattern(100, i));
+        const std::uint32_t slot = bench.driver.posted() % 0x8000;
+        PackedDescriptor again = bench.driver.descriptor(slot);
+        again.flags = bench.driver.available_flags();  // of the next lap
+        bench.driver.set_descriptor(slot, again);
+        CHECK_FALSE(bench.queue.has_waiting());
+        CHECK_FALSE(bench.next());
+        CHECK(bench.queue.in_flight() == 3);
+        bench.complete(3);
+        for (int i = 0; i < 3; ++i) CHECK(bench.driver.take_used());
+        CHECK_FALSE(bench.queue.has_waiting());
+    }
+}
