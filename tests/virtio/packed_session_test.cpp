@@ -50,10 +50,10 @@ struct PackedGuest : FrontEnd {
         REQUIRE(set(Request::set_vring_err, std::uint64_t{index}, {error[index].get()}));
         REQUIRE(enable(index, true));
     }
-    void greet(std::uint64_t features = packed_features) {
+    void greet(std::uint64_t wanted = packed_features) {
         REQUIRE(set(Request::set_owner));
         REQUIRE(set(Request::set_protocol_features, virtio::Device::offered_protocol_features()));
-        REQUIRE(set(Request::set_features, features));
+        REQUIRE(set(Request::set_features, wanted));
         REQUIRE(set_mem_table(ram, {ram.whole()}));
     }
     /// All the way to running rings.
