@@ -121,7 +121,7 @@ def steps() -> list[tuple[str, int, str]]:
 
 def hits_of(step: tuple[str, int, str]) -> tuple[int, ...]:
     """Some are done once in a start."""
-    once = "set_answer" in step[2] or "clear_journal" in step[2] or (is_fresh_start(step) and "give(" not in step[2])
+    once = "grant()" in step[2] or "clear_journal" in step[2] or (is_fresh_start(step) and "give(" not in step[2])
     return HITS[:1] if once else HITS
 
 
@@ -156,7 +156,7 @@ def succeeds(lab: Lab, simulator: Simulator) -> Daemon:
 
 def is_fresh_start(step: tuple[str, int, str]) -> bool:
     """Where a living guest does not lead: its driver knows nothing of the pages lent before."""
-    return step[0] == "page_lending.hpp" or "set_answer" in step[2]
+    return step[0] == "page_lending.hpp" or "grant()" in step[2]
 
 
 def takes_back_unseen(step: tuple[str, int, str]) -> bool:
@@ -174,7 +174,7 @@ def killed_at_steps(lab: Lab) -> None:
     losses = Losses()
     expect_alive(daemon)
     living = [step for step in steps() if not is_fresh_start(step)]
-    puts = next(step for step in living if "put(" in step[2])
+    puts = next(step for step in living if "put_page(" in step[2])
     served = 0
     for step in living:
         for hit in hits_of(step):

@@ -221,3 +221,13 @@ TEST_CASE("a driver that makes available what is still the device's keeps nobody
         CHECK_FALSE(bench.queue.has_waiting());
     }
 }
+
+TEST_CASE("VIRTIO 1.3, 2.8.7: an empty table is no chain, not even one that is too short") {
+    PackedTransmitBench bench;
+    bench.driver.post_raw(test::GuestRam::guest_base + bench.data, 0, 9, PackedDescriptor::indirect);
+    CHECK_FALSE(bench.next());
+    CHECK(bench.queue.broken());
+    CHECK(bench.counters.tx_bad_header == 0);
+    bench.queue.publish();
+    CHECK_FALSE(bench.driver.has_used());
+}
