@@ -129,7 +129,7 @@ private:
         const auto lap = static_cast<std::uint16_t>(flags | PackedDescriptor::used_in(used_at_.wrap));
         const std::uint64_t word = length_bytes | std::uint64_t{id} << 32 | std::uint64_t{lap} << 48;
         if (used_ == shown_)
-            first_word_ = word;  // the driver sees nothing of the burst before this one (2.8.6, docs/vrx.md 9.3)
+            first_word_ = word;  // the driver sees nothing of the burst before this one (2.8.9, docs/vrx.md 9.3)
         else
             word_of(where_.descriptors, used_at_.slot, 1).store(word, std::memory_order_relaxed);
         used_at_ = used_at_.after(chain_at(used_).slots, where_.entries);

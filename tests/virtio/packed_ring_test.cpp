@@ -309,3 +309,20 @@ TEST_CASE("a chain is as long as it was when it was found, whatever its flags sa
     CHECK(bench.driver.take_frame() == pattern(60));
     CHECK(bench.queue.base() == bench.base_at_seen());
 }
+
+TEST_CASE("VIRTIO 1.3, 2.8.4: a used descriptor has all 32 bits of a length, and with pages all 64 of an address") {
+    test::PackedBench bench({.entries = 4});
+    virtio::RingCounters counters;
+    virtio::PackedDeviceRing ring = bench.ring(counters);
+    for (int i = 0; i < 2; ++i) bench.driver.post({{bench.data, 100}}, true);
+    REQUIRE(ring.waiting(2) == 2);
+    ring.take(2);
+    ring.give_back(0xfedc, 0x8765'4321);
+    ring.give_back(0xba98, 0xf000'0001, 0x8123'4567'89ab'cdef);
+    CHECK(ring.publish());
+    CHECK(bench.driver.descriptor(0).length_bytes == 0x8765'4321);
+    CHECK(bench.driver.descriptor(0).id == 0xfedc);
+    CHECK(bench.driver.descriptor(1).length_bytes == 0xf000'0001);
+    CHECK(bench.driver.descriptor(1).id == 0xba98);
+    CHECK(bench.driver.descriptor(1).address == 0x8123'4567'89ab'cdef);
+}
