@@ -4,13 +4,12 @@
 
 #include <array>
 #include <cstring>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <utility>
 #include <vector>
 
 #include "mem/page_ledger.hpp"
 #include "mem/page_pool.hpp"
+#include "tests/fuzz/guest_ram.hpp"
 #include "tests/fuzz/input.hpp"
 #include "virtio/device.hpp"
 #include "virtio/features.hpp"
@@ -18,12 +17,13 @@
 
 using namespace vitrine;
 using fuzz::check;
+using fuzz::guest_base;
 using fuzz::Input;
+using fuzz::Ram;
 using virtio::PackedDescriptor;
 
 namespace {
 
-constexpr std::uint64_t guest_base = 0x1000;
 constexpr std::size_t ram_bytes = 0x4000;
 constexpr std::size_t driver_area = 0x1000;
 constexpr std::size_t device_area = 0x1040;
@@ -31,24 +31,6 @@ constexpr std::uint32_t pages = 40;
 constexpr std::uint32_t held_limit = 12;
 constexpr std::size_t page_bytes = 64;  // nobody looks into them
 constexpr std::array<std::uint8_t, 16> instance{0x11, 0x22, 0x33, 0x44};
-
-/// Guest RAM, made once: mappings are too slow for each input.
-struct Ram {
-    Ram() {
-        const mem::FileDescriptor file(::memfd_create("guest", MFD_CLOEXEC));
-        check(file && ::ftruncate(file.get(), ram_bytes) == 0);
-        mapping = mem::Mapping(file.get(), ram_bytes, 0, mem::Access::read_write);
-        check(memory
-                  .add({.guest_address = guest_base,
-                        .size_bytes = ram_bytes,
-                        .user_address = guest_base,
-                        .mmap_offset = 0},
-                       mem::duplicate(file.get()))
-                  .has_value());
-    }
-    mem::Mapping mapping;
-    virtio::GuestMemory memory;  ///< the device's while there is one
-};
 
 class Bench {
 public:
@@ -215,7 +197,7 @@ private:
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    static Ram ram;
+    static Ram ram{ram_bytes, 1};
     Input input(data, size);
     Bench bench(ram, input.byte());
     for (unsigned turn = 0; turn < 256 && !input.empty(); ++turn) {

@@ -6,45 +6,26 @@
 #include <array>
 #include <cstring>
 #include <optional>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "tests/fuzz/guest_ram.hpp"
 #include "tests/fuzz/input.hpp"
 #include "virtio/receive_queue.hpp"
 #include "virtio/transmit_queue.hpp"
 
 using namespace vitrine;
 using fuzz::check;
+using fuzz::guest_base;
 using fuzz::Input;
+using fuzz::Ram;
 
 namespace {
 
-constexpr std::uint64_t guest_base = 0x1000;
 constexpr std::size_t region_bytes = 0x4000;
 constexpr std::size_t ram_bytes = 2 * region_bytes;  // two regions side by side, then nothing
 constexpr std::size_t driver_area = 0x1000;
 constexpr std::size_t device_area = 0x1040;
 constexpr std::size_t first_table_slot = 0x180;  // tables lie behind the event areas
 constexpr std::uint32_t most_frame_bytes = 1518;
-
-/// Guest RAM in two regions, made once: mappings are too slow for each input.
-struct Ram {
-    Ram() {
-        const mem::FileDescriptor file(::memfd_create("guest", MFD_CLOEXEC));
-        check(file && ::ftruncate(file.get(), ram_bytes) == 0);
-        mapping = mem::Mapping(file.get(), ram_bytes, 0, mem::Access::read_write);
-        for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{region_bytes}})
-            check(memory
-                      .add({.guest_address = guest_base + offset,
-                            .size_bytes = region_bytes,
-                            .user_address = guest_base + offset,
-                            .mmap_offset = offset},
-                           mem::duplicate(file.get()))
-                      .has_value());
-    }
-    mem::Mapping mapping;
-    virtio::GuestMemory memory;
-};
 
 /// The guest: it knows where the next descriptor goes, as a driver does, and may as well write elsewhere.
 class Guest {
@@ -220,7 +201,7 @@ void transmit(Ram& ram, const Setup& setup, std::uint32_t base, Guest& guest, In
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    static Ram ram;
+    static Ram ram{region_bytes, 2};
     std::memset(ram.mapping.data(), 0, ram_bytes);
     Input input(data, size);
     const auto flags = input.byte();

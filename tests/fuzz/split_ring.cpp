@@ -3,65 +3,25 @@
 /// back is counted once, and no turn is without end.
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "tests/fuzz/guest_ram.hpp"
+#include "tests/fuzz/input.hpp"
 #include "virtio/receive_queue.hpp"
 #include "virtio/transmit_queue.hpp"
 
 using namespace vitrine;
+using fuzz::check;
+using fuzz::guest_base;
+using fuzz::Input;
+using fuzz::Ram;
 
 namespace {
 
-constexpr std::uint64_t guest_base = 0x1000;
 constexpr std::size_t region_bytes = 0x4000;
 constexpr std::size_t ram_bytes = 2 * region_bytes;  // two regions side by side, then nothing
 constexpr std::size_t available_offset = 0x1000;
 constexpr std::size_t used_offset = 0x2000;
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
-
-/// Guest RAM in two regions, made once: mappings are too slow for each input.
-struct Ram {
-    Ram() {
-        const mem::FileDescriptor file(::memfd_create("guest", MFD_CLOEXEC));
-        require(file && ::ftruncate(file.get(), ram_bytes) == 0);
-        mapping = mem::Mapping(file.get(), ram_bytes, 0, mem::Access::read_write);
-        for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{region_bytes}})
-            require(memory
-                        .add({.guest_address = guest_base + offset,
-                              .size_bytes = region_bytes,
-                              .user_address = guest_base + offset,
-                              .mmap_offset = offset},
-                             mem::duplicate(file.get()))
-                        .has_value());
-    }
-    mem::Mapping mapping;
-    virtio::GuestMemory memory;
-};
-
-class Input {
-public:
-    Input(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
-    bool empty() const { return size_ == 0; }
-    template <class T>
-    T take() {
-        T value{};
-        const std::size_t count = sizeof(T) < size_ ? sizeof(T) : size_;
-        std::memcpy(&value, data_, count);
-        data_ += count;
-        size_ -= count;
-        return value;
-    }
-
-private:
-    const std::uint8_t* data_;
-    std::size_t size_;
-};
 
 struct Store {
     std::uint16_t offset;
@@ -97,9 +57,9 @@ void receive(Ram& ram, std::uint8_t setup, Input& input) {
         ++offered;
         queue.want_kicks((turn & 1) != 0);
         queue.publish();
-        require(counters.frames + counters.rx_no_buffer_tries + counters.rx_oversize + counters.rx_broken_ring ==
-                offered);
-        require(counters.ring_broken == (queue.broken() ? 1 : 0));
+        check(counters.frames + counters.rx_no_buffer_tries + counters.rx_oversize + counters.rx_broken_ring ==
+              offered);
+        check(counters.ring_broken == (queue.broken() ? 1 : 0));
     }
 }
 
@@ -113,8 +73,8 @@ void transmit(Ram& ram, std::uint8_t setup, Input& input) {
         for (unsigned burst = input.take<std::uint8_t>() % 8; burst > 0; --burst) {
             const auto frame = queue.next();
             if (!frame) break;
-            require(mode == virtio::TransmitQueue::Mode::send);
-            require(frame->length_bytes >= 14 && frame->length_bytes <= 1518);
+            check(mode == virtio::TransmitQueue::Mode::send);
+            check(frame->length_bytes >= 14 && frame->length_bytes <= 1518);
             std::uint32_t sum = 0;
             unsigned touched = 0;
             for (const auto& piece : frame->pieces) {
@@ -122,7 +82,7 @@ void transmit(Ram& ram, std::uint8_t setup, Input& input) {
                 for (std::uint32_t i = 0; i < piece.length_bytes; ++i)
                     touched += std::to_integer<unsigned>(piece.host[i]);
             }
-            require(sum == frame->length_bytes && touched <= sum * 255);
+            check(sum == frame->length_bytes && touched <= sum * 255);
         }
         if (input.take<std::uint8_t>() % 8 == 0) queue.roll_back();
         queue.complete_oldest(queue.in_flight() > 0 ? input.take<std::uint8_t>() % (queue.in_flight() + 1) : 0);
@@ -131,14 +91,14 @@ void transmit(Ram& ram, std::uint8_t setup, Input& input) {
         const std::uint64_t given_back = counters.frames + counters.tx_bad_chain + counters.tx_bad_header +
                                          counters.tx_short + counters.tx_oversize + counters.tx_many_pieces +
                                          counters.tx_disabled;
-        require(static_cast<std::uint16_t>(queue.used_index() - start) == static_cast<std::uint16_t>(given_back));
+        check(static_cast<std::uint16_t>(queue.used_index() - start) == static_cast<std::uint16_t>(given_back));
     }
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    static Ram ram;
+    static Ram ram{region_bytes, 2};
     std::memset(ram.mapping.data(), 0, ram_bytes);
     Input input(data, size);
     const auto setup = input.take<std::uint8_t>();

@@ -5,12 +5,11 @@
 #include <array>
 #include <cstring>
 #include <optional>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <vector>
 
 #include "mem/page_ledger.hpp"
 #include "mem/page_pool.hpp"
+#include "tests/fuzz/guest_ram.hpp"
 #include "tests/fuzz/input.hpp"
 #include "virtio/offset_queue.hpp"
 #include "virtio/page_lending.hpp"
@@ -19,35 +18,18 @@
 
 using namespace vitrine;
 using fuzz::check;
+using fuzz::guest_base;
 using fuzz::Input;
+using fuzz::Ram;
 
 namespace {
 
-constexpr std::uint64_t guest_base = 0x1000;
 constexpr std::size_t ram_bytes = 0x8000;
 constexpr std::size_t available_offset = 0x1000;
 constexpr std::size_t used_offset = 0x2000;
 constexpr std::uint32_t pages = 40;
 constexpr std::size_t page_bytes = 64;  // nobody looks into them
 constexpr std::array<std::uint8_t, 16> instance{0x11, 0x22, 0x33, 0x44};
-
-/// Guest RAM, made once: mappings are too slow for each input.
-struct Ram {
-    Ram() {
-        const mem::FileDescriptor file(::memfd_create("guest", MFD_CLOEXEC));
-        check(file && ::ftruncate(file.get(), ram_bytes) == 0);
-        mapping = mem::Mapping(file.get(), ram_bytes, 0, mem::Access::read_write);
-        check(memory
-                  .add({.guest_address = guest_base,
-                        .size_bytes = ram_bytes,
-                        .user_address = guest_base,
-                        .mmap_offset = 0},
-                       mem::duplicate(file.get()))
-                  .has_value());
-    }
-    mem::Mapping mapping;
-    virtio::GuestMemory memory;
-};
 
 /// What outlives the device process.
 struct Kept {
@@ -189,7 +171,7 @@ void store(Ram& ram, std::uint16_t entries, Input& input) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    static Ram ram;
+    static Ram ram{ram_bytes, 1};
     std::memset(ram.mapping.data(), 0, ram_bytes);
     Input input(data, size);
     const auto setup = input.byte();
