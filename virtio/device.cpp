@@ -95,15 +95,22 @@ bool Device::packed() const {
     return (features_ & feature::ring_packed) != 0;
 }
 
+bool Device::valid_entries(std::uint32_t entries) const {
+    return packed() ? valid_packed_entries(entries) : valid_ring_entries(entries);
+}
+
 bool Device::start(unsigned ring) {
     if (running(ring) || !should_run(ring)) return true;
     Vring& vring = vrings_[ring];
-    if (!(packed() ? valid_packed_entries(vring.entries) : valid_ring_entries(vring.entries))) return false;
+    if (!valid_entries(vring.entries)) return false;
     const std::optional<RingMemory> where = translate(vring);
     if (!where) return false;
     const RingFeatures features{.indirect = (features_ & feature::indirect_desc) != 0,
                                 .event_index = (features_ & feature::event_idx) != 0};
-    if (!(packed() ? start_packed(ring, *where, features) : start_split(ring, *where, features))) return false;
+    if (!packed())
+        start_split(ring, *where, features);
+    else if (!start_packed(ring, *where, features))
+        return false;
     vring.base.reset();
     // Polled until the poll thread wants to sleep.
     if (receives(ring))
@@ -130,7 +137,7 @@ void Device::start_transmit(unsigned ring, auto device_ring) {
         transmit_counters_[ring / 2]);
 }
 
-bool Device::start_split(unsigned ring, const RingMemory& where, RingFeatures features) {
+void Device::start_split(unsigned ring, const RingMemory& where, RingFeatures features) {
     const unsigned pair = ring / 2;
     if (receives(ring))
         receive_[pair].emplace(memory_, DeviceRing(memory_, where, features, {}, receive_counters_[pair]), terms(pair),
@@ -138,7 +145,6 @@ bool Device::start_split(unsigned ring, const RingMemory& where, RingFeatures fe
     else
         start_transmit(ring, DeviceRing(memory_, where, features, {}, transmit_counters_[pair]));
     if (vrings_[ring].base && *vrings_[ring].base != base(ring)) ++session_counters_.base_differs;
-    return true;
 }
 
 bool Device::start_packed(unsigned ring, const RingMemory& where, RingFeatures features) {

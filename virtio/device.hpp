@@ -96,6 +96,8 @@ public:
     /// An interrupt for the driver soon, if the ring runs.
     void owe_call(unsigned ring) noexcept;
     bool packed() const;
+    /// Of a ring of the agreed kind.
+    bool valid_entries(std::uint32_t entries) const;
     /// Where the ring stands or stood: the answer to GET_VRING_BASE.
     std::uint32_t base(unsigned ring) const;
     /// For a ring that does not run.
@@ -112,7 +114,8 @@ private:
     bool should_run(unsigned ring) const;
     std::optional<RingMemory> translate(const Vring& vring) const;
     ReceiveRing::Terms terms(unsigned pair) const;
-    bool start_split(unsigned ring, const RingMemory& where, RingFeatures features);
+    void start_split(unsigned ring, const RingMemory& where, RingFeatures features);
+    /// False: the base is beyond the ring.
     bool start_packed(unsigned ring, const RingMemory& where, RingFeatures features);
     void start_transmit(unsigned ring, auto device_ring);
 

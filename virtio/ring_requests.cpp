@@ -89,8 +89,7 @@ Session::Answer Session::set_vring_num(Message& message) {
     const auto ring = ring_of(message);
     if (!ring) return std::unexpected(ring.error());
     const std::uint32_t entries = message.read<wire::VringState>().number;
-    if (!(device_.packed() ? valid_packed_entries(entries) : valid_ring_entries(entries)))
-        return std::unexpected(&Counters::bad_value);
+    if (!device_.valid_entries(entries)) return std::unexpected(&Counters::bad_value);
     return change_ring(*ring, [&](Vring& vring) { vring.entries = entries; });
 }
 
