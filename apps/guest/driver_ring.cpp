@@ -19,30 +19,22 @@ UsedElement load_element(std::byte* used_ring, std::uint16_t slot) noexcept {
 }  // namespace
 
 std::size_t DriverRing::memory_bytes(const Config& config) {
-    const std::size_t tables = config.indirect ? sizeof(Descriptor) * config.entries * config.most_segments : 0;
-    return ring_bytes(config.entries) + tables + virtio::descriptor_table_alignment;
+    return ring_bytes(config.entries) + IndirectTables::memory_bytes(config);
 }
 
 DriverRing::DriverRing(GuestRam& ram, const Config& config)
     : SplitEnd(ram, config.entries),
       config_(config),
+      indirect_(ram, config),
       chains_(config.entries),
       head_states_(config.entries, HeadState::never_offered),
       head_position_(config.entries),
       free_descriptors_(config.entries) {
     assert(virtio::valid_ring_entries(config.entries));
-    if (config.marker) {
-        assert(config.entries >= virtio::vrx::fewest_entries);
-        std::memcpy(descriptor_area_ + virtio::vrx::marker_offset(config.entries), &*config.marker,
-                    sizeof(*config.marker));
-        --free_descriptors_;
-        return;
-    }
-    if (!config.indirect) return;
-    const auto tables =
-        ram.allocate(sizeof(Descriptor) * config.entries * config.most_segments, virtio::descriptor_table_alignment);
-    indirect_tables_ = tables.data();
-    indirect_address_ = ram.address_of(tables.data());
+    if (!config.marker) return;
+    assert(config.entries >= virtio::vrx::fewest_entries);
+    std::memcpy(descriptor_area_ + virtio::vrx::marker_offset(config.entries), &*config.marker, sizeof(*config.marker));
+    --free_descriptors_;
 }
 
 bool DriverRing::add(std::span<const Segment> segments, std::uint32_t cookie) noexcept {
@@ -54,9 +46,8 @@ bool DriverRing::add(std::span<const Segment> segments, std::uint32_t cookie) no
 
     const std::uint16_t head = next_descriptor_;
     if (indirect) {
-        const std::size_t table = sizeof(Descriptor) * config_.most_segments * head;
-        write_chain(indirect_tables_ + table, 0, segments, false);
-        const Descriptor pointer{.address = (indirect_address_ + table).raw,
+        write_chain(indirect_.table(head), 0, segments, false);
+        const Descriptor pointer{.address = indirect_.address(head).raw,
                                  .length_bytes = static_cast<std::uint32_t>(sizeof(Descriptor) * segments.size()),
                                  .flags = Descriptor::indirect,
                                  .next = 0};
@@ -68,10 +59,7 @@ bool DriverRing::add(std::span<const Segment> segments, std::uint32_t cookie) no
     if (config_.marker && next_descriptor_ == mask()) next_descriptor_ = 0;
     free_descriptors_ = static_cast<std::uint16_t>(free_descriptors_ - needed);
 
-    std::uint32_t writable_bytes = 0;
-    for (const Segment& segment : segments)
-        if (segment.device_writes) writable_bytes += segment.length_bytes;
-    chains_[added_ & mask()] = {needed, cookie, writable_bytes, false};
+    chains_[added_ & mask()] = {needed, cookie, writable_bytes_of(segments), false};
     head_states_[head] = HeadState::offered;
     head_position_[head] = added_;
     store(available_ring_ + sizeof(RingHeader) + 2u * (added_ & mask()), head, std::memory_order_relaxed);

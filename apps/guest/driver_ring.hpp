@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/guest/guest_ram.hpp"
+#include "apps/guest/indirect_tables.hpp"
 #include "apps/guest/ring_config.hpp"
 #include "apps/guest/split_end.hpp"
 #include "mem/address.hpp"
@@ -70,8 +71,7 @@ private:
     bool device_wants_kick(std::uint16_t before) const noexcept;
 
     Config config_;
-    std::byte* indirect_tables_ = nullptr;
-    mem::GuestPhys indirect_address_{};
+    IndirectTables indirect_;  ///< by head
 
     std::vector<Chain> chains_;                 ///< by position
     std::vector<HeadState> head_states_;        ///< by descriptor

@@ -6,21 +6,16 @@
 namespace vitrine::guest {
 
 std::size_t PackedDriverRing::memory_bytes(const Config& config) {
-    const std::size_t tables = config.indirect ? sizeof(Descriptor) * config.entries * config.most_segments : 0;
-    return ring_bytes(config.entries) + tables + virtio::descriptor_table_alignment;
+    return ring_bytes(config.entries) + IndirectTables::memory_bytes(config);
 }
 
 PackedDriverRing::PackedDriverRing(GuestRam& ram, const Config& config)
     : PackedEnd(ram, config.entries, config.event_index),
       config_(config),
+      indirect_(ram, config),
       chains_(config.entries),
       free_slots_(config.entries) {
     assert(!config.marker);
-    if (!config.indirect) return;
-    const auto tables =
-        ram.allocate(sizeof(Descriptor) * config.entries * config.most_segments, virtio::descriptor_table_alignment);
-    indirect_tables_ = tables.data();
-    indirect_address_ = ram.address_of(tables.data());
 }
 
 bool PackedDriverRing::add(std::span<const Segment> segments, std::uint32_t cookie) noexcept {
@@ -34,10 +29,7 @@ bool PackedDriverRing::add(std::span<const Segment> segments, std::uint32_t cook
         stage_indirect(segments, id);
     else
         stage_chain(segments, id);
-    std::uint32_t writable_bytes = 0;
-    for (const Segment& segment : segments)
-        if (segment.device_writes) writable_bytes += segment.length_bytes;
-    chains_[id] = {needed, Chain::State::offered, cookie, writable_bytes};
+    chains_[id] = {needed, Chain::State::offered, cookie, writable_bytes_of(segments)};
     next_id_ = after(id);
     free_slots_ = static_cast<std::uint16_t>(free_slots_ - needed);
     ++added_;
@@ -46,15 +38,14 @@ bool PackedDriverRing::add(std::span<const Segment> segments, std::uint32_t cook
 
 /// In the table no flag but WRITE has a meaning, and no id (2.8.7).
 void PackedDriverRing::stage_indirect(std::span<const Segment> segments, std::uint16_t id) noexcept {
-    const std::size_t table = sizeof(Descriptor) * config_.most_segments * id;
     for (std::size_t i = 0; i < segments.size(); ++i) {
         const Descriptor descriptor{.address = segments[i].address.raw,
                                     .length_bytes = segments[i].length_bytes,
                                     .id = 0,
                                     .flags = segments[i].device_writes ? Descriptor::device_writes : std::uint16_t{0}};
-        std::memcpy(indirect_tables_ + table + sizeof(Descriptor) * i, &descriptor, sizeof(descriptor));
+        std::memcpy(indirect_.table(id) + sizeof(Descriptor) * i, &descriptor, sizeof(descriptor));
     }
-    stage({.address = (indirect_address_ + table).raw,
+    stage({.address = indirect_.address(id).raw,
            .length_bytes = static_cast<std::uint32_t>(sizeof(Descriptor) * segments.size()),
            .id = id,
            .flags = Descriptor::indirect});

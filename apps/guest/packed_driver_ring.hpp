@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/guest/guest_ram.hpp"
+#include "apps/guest/indirect_tables.hpp"
 #include "apps/guest/packed_end.hpp"
 #include "apps/guest/ring_config.hpp"
 #include "mem/address.hpp"
@@ -68,8 +69,7 @@ private:
     }
 
     Config config_;
-    std::byte* indirect_tables_ = nullptr;  ///< by id
-    mem::GuestPhys indirect_address_{};
+    IndirectTables indirect_;  ///< by id
 
     std::vector<Chain> chains_;
     std::uint16_t next_id_ = 0;

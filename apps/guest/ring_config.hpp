@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "mem/address.hpp"
 #include "virtio/vrx.hpp"
@@ -24,6 +25,12 @@ struct Segment {
     std::uint32_t length_bytes;
     bool device_writes;
 };
+inline std::uint32_t writable_bytes_of(std::span<const Segment> chain) {
+    std::uint32_t bytes = 0;
+    for (const Segment& segment : chain)
+        if (segment.device_writes) bytes += segment.length_bytes;
+    return bytes;
+}
 
 /// A chain that the device gave back.
 struct UsedChain {
