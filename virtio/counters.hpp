@@ -93,7 +93,7 @@ struct SessionCounters {
     std::uint64_t shrinkable_regions = 0;  ///< guest memory that the front-end could truncate under us
     std::uint64_t memory_lost = 0;         ///< it did, and its connection was ended
     std::uint64_t rings_lost_memory = 0;   ///< rings stopped because their memory went away
-    std::uint64_t base_differs = 0;        ///< SET_VRING_BASE was not used.idx, which we start at
+    std::uint64_t base_differs = 0;        ///< SET_VRING_BASE was not used.idx; its packed halves differ
     std::uint64_t bad_flags = 0;           ///< from here on: messages refused, by reason
     std::uint64_t unknown_request = 0;
     std::uint64_t bad_size = 0;

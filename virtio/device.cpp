@@ -91,6 +91,14 @@ std::optional<RingMemory> Device::translate(const Vring& vring) const {
     return where;
 }
 
+void Device::set_features(std::uint64_t features) {
+    const bool were_packed = packed();
+    features_ = features;
+    if (packed() == were_packed) return;
+    std::ranges::fill(bases_, std::nullopt);
+    std::ranges::fill(stopped_pages_, std::nullopt);
+}
+
 bool Device::packed() const {
     return (features_ & feature::ring_packed) != 0;
 }
@@ -149,8 +157,9 @@ void Device::start_split(unsigned ring, const RingMemory& where, RingFeatures fe
 
 bool Device::start_packed(unsigned ring, const RingMemory& where, RingFeatures features) {
     const unsigned pair = ring / 2;
-    const std::uint32_t raw = vrings_[ring].base.value_or(base(ring));
-    const bool goes_on = receives(ring) && stopped_pages_[pair] && raw == stopped_pages_[pair]->base;
+    const std::uint32_t raw = base(ring);
+    const bool goes_on =
+        receives(ring) && terms(pair).packed_pages && stopped_pages_[pair] && raw == stopped_pages_[pair]->base;
     PackedBase place = PackedBase::of(raw);
     if (place.available.slot >= where.entries || place.used.slot >= where.entries) return false;
     if (!goes_on && raw >> 16 == 0) {

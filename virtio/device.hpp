@@ -77,7 +77,8 @@ public:
     const GuestMemory& memory() const { return memory_; }
 
     std::uint64_t features() const { return features_; }
-    void set_features(std::uint64_t features) { features_ = features; }
+    /// All rings being stopped. Where they stood is forgotten when their kind changes.
+    void set_features(std::uint64_t features);
     std::uint64_t protocol_features() const { return protocol_features_; }
     void set_protocol_features(std::uint64_t features) { protocol_features_ = features; }
     std::uint64_t status() const { return status_; }
@@ -95,12 +96,13 @@ public:
     void refresh_events(unsigned ring) noexcept;
     /// An interrupt for the driver soon, if the ring runs.
     void owe_call(unsigned ring) noexcept;
+    /// Rings are packed ones: the driver agreed to RING_PACKED.
     bool packed() const;
-    /// Of a ring of the agreed kind.
+    /// Whether a ring of the agreed kind can have so many.
     bool valid_entries(std::uint32_t entries) const;
     /// Where the ring stands or stood: the answer to GET_VRING_BASE.
     std::uint32_t base(unsigned ring) const;
-    /// For a ring that does not run.
+    /// Where the ring is to start, if it does not run.
     void set_base(unsigned ring, std::uint32_t base) {
         bases_[ring] = base;
         vrings_[ring].base = base;

@@ -8,7 +8,8 @@
 
 #include "mem/page_ledger.hpp"
 #include "virtio/packed_device_ring.hpp"
-#include "virtio/vrx.hpp"
+#include "virtio/packed_vrx.hpp"
+#include "virtio/vrx_start.hpp"
 
 namespace vitrine::virtio {
 
@@ -27,14 +28,8 @@ public:
     std::size_t most_pages_of_frame() const { return most_pages_of_frame_; }
     /// Answers the marker, which waits.
     void grant() noexcept {
-        answer(*this, vrx::Answer::granted(vrx::Mode::pages));
+        answer_marker(*this, vrx::Answer::granted(vrx::Mode::pages));
         read_ = next();
-    }
-    /// The same for any packed ring whose next chain is a marker (9.1).
-    static void answer(PackedDeviceRing& ring, vrx::Answer answer) noexcept {
-        ring.take(1);
-        ring.give_back(vrx::PackedMarker::id, answer.raw, 0);
-        ring.owe_call();
     }
 
     std::size_t credits(std::size_t /*wanted*/) const noexcept {
@@ -53,7 +48,7 @@ public:
             if (waiting(static_cast<std::uint16_t>(read + 1)) <= read) break;
             std::uint16_t id = 0;
             const std::optional<Descriptor> descriptor = single(read_, id);
-            if (!descriptor || !(descriptor->flags & Descriptor::device_writes)) {
+            if (!descriptor || !(descriptor->flags & Descriptor::device_writes) || descriptor->length_bytes != 0) {
                 break_ring();
                 break;
             }

@@ -94,7 +94,7 @@ public:
         return Outcome::delivered;
     }
 
-    /// Shows the driver what was delivered: one store of used.idx, at most one eventfd write. False: nothing was.
+    /// Shows the driver what was delivered: one store, at most one eventfd write. False: nothing was.
     bool publish() noexcept {
         commit();
         const bool shown = ring_.publish();
@@ -151,7 +151,8 @@ private:
         return why;
     }
 
-    /// The order is what a restart relies on: journal, states, elements, and then used.idx (7.5).
+    /// The order is what a restart relies on: journal, states, elements, and then, at publish(), used.idx (7.5). Packed
+    /// rings outlive no process; of theirs the states come first, so that no element ever names a page that is free.
     void commit() noexcept {
         if (staged_ == 0) return;
         const auto pages = std::span(pages_).first(staged_);

@@ -1,7 +1,5 @@
 #include "virtio/receive_ring.hpp"
 
-#include "virtio/vrx_start.hpp"
-
 namespace vitrine::virtio {
 namespace {
 
@@ -46,32 +44,46 @@ void ReceiveRing::decide_split(ReceiveQueue& standard) noexcept {
     if (start.mode == vrx::Mode::offset) {
         kind_.emplace<OffsetQueue>(memory_, ring, start.buffer_bytes, terms_.mergeable, counters_);
     } else if (!start.answer.none()) {
-        ++counters_.rx_refused;
-        kind_.emplace<Refused<DeviceRing>>(ring, start.answer);
+        refuse(ring, start.answer);
     } else if (!ring.answer().none()) {
         standard.ring().set_answer({});  // it was to an earlier driver's marker (docs/vrx.md, 3.3)
     }
 }
 
 void ReceiveRing::decide_packed(PackedReceiveQueue& standard) noexcept {
-    // Credits that were read before the stop: then no driver has started anew.
-    const std::uint16_t read = stopped_pages_ ? standard.ring().waiting(0) : 0;
-    decided_ = read != 0 || standard.ring().waiting(1) != 0 || standard.broken();
+    decided_ = standard.ring().waiting(1) != 0 || standard.broken();
     if (!decided_ || standard.broken()) return;
-    RingStart start{};
-    if (read == 0) start = read_marker(standard.ring(), terms_.lending, terms_.queue, terms_.packed_pages);
-    const bool has_marker = start.mode == vrx::Mode::pages || !start.answer.none();
-    if (!has_marker && !stopped_pages_) return reclaim();
-    PackedDeviceRing ring = std::move(standard.ring());
-    if (!start.answer.none()) {
-        ++counters_.rx_refused;
-        kind_.emplace<Refused<PackedDeviceRing>>(std::move(ring), start.answer);
-        return;
-    }
-    const std::uint16_t most_pages = has_marker ? start.most_pages_of_frame : *stopped_pages_;
-    const auto how = has_marker ? PackedPagesQueue::Start::fresh : PackedPagesQueue::Start::live;
-    kind_.emplace<PackedPagesQueue>(*terms_.lending, terms_.queue, PackedLendingRing(std::move(ring), most_pages, read),
-                                    how, counters_);
+    const RingStart start = read_marker(standard.ring(), terms_.lending, terms_.queue, terms_.packed_pages);
+    if (start.mode == vrx::Mode::pages)
+        lend_packed(PackedPagesQueue::Start::fresh, start.most_pages_of_frame, 0);
+    else if (!start.answer.none())
+        refuse(std::move(standard.ring()), start.answer);
+    else if (!start.credit)
+        reclaim();
+    else if (stopped_pages_)
+        lend_packed(PackedPagesQueue::Start::live, *stopped_pages_, 0);
+    else
+        standard.ring().break_ring();  // its driver holds pages, and nothing says of how large frames (9.5)
+}
+
+/// Where the ring stopped. Credits that were read before are those of a driver that has not started anew; without one,
+/// the next chain tells.
+void ReceiveRing::go_on() noexcept {
+    const std::uint16_t read = std::get<PackedReceiveQueue>(kind_).ring().waiting(0);
+    decided_ = read != 0;
+    if (decided_) lend_packed(PackedPagesQueue::Start::live, *stopped_pages_, read);
+}
+
+void ReceiveRing::lend_packed(PackedPagesQueue::Start how, std::uint16_t most_pages_of_frame,
+                              std::uint16_t read) noexcept {
+    PackedLendingRing ring(std::move(std::get<PackedReceiveQueue>(kind_).ring()), most_pages_of_frame, read);
+    kind_.emplace<PackedPagesQueue>(*terms_.lending, terms_.queue, std::move(ring), how, counters_);
+}
+
+template <class Ring>
+void ReceiveRing::refuse(Ring ring, vrx::Answer answer) noexcept {
+    ++counters_.rx_refused;
+    kind_.emplace<RefusedQueue<Ring>>(std::move(ring), answer);
 }
 
 /// Whoever held pages of this queue is gone (7.1).
@@ -88,9 +100,9 @@ std::string_view ReceiveRing::text() const noexcept {
     if (std::holds_alternative<PackedPagesQueue>(kind_)) return "pages, packed";
     if (std::holds_alternative<OffsetQueue>(kind_)) return "offset";
     if (std::holds_alternative<PackedReceiveQueue>(kind_)) return "copy, packed";
-    if (const auto* const refused = std::get_if<Refused<DeviceRing>>(&kind_))
+    if (const auto* const refused = std::get_if<RefusedQueue<DeviceRing>>(&kind_))
         return text_of(refused->answer().refusal());
-    if (const auto* const refused = std::get_if<Refused<PackedDeviceRing>>(&kind_))
+    if (const auto* const refused = std::get_if<RefusedQueue<PackedDeviceRing>>(&kind_))
         return text_of(refused->answer().refusal());
     return "copy";
 }

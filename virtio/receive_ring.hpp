@@ -5,7 +5,6 @@
 #include <optional>
 #include <span>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -16,12 +15,29 @@
 #include "virtio/pages_queue.hpp"
 #include "virtio/receive_queue.hpp"
 #include "virtio/ring_queue.hpp"
+#include "virtio/vrx_start.hpp"
 
 namespace vitrine::virtio {
 
+/// A ring with a marker that cannot be followed (docs/vrx.md, 3.4). It says so, and nothing else ever.
+template <class Ring>
+class RefusedQueue : public RingQueue<Ring> {
+public:
+    RefusedQueue(Ring ring, vrx::Answer answer) noexcept : RingQueue<Ring>(std::move(ring)), answer_(answer) {
+        answer_marker(this->ring_, answer);
+    }
+    vrx::Answer answer() const { return answer_; }
+    bool has_waiting() const noexcept { return false; }
+    void want_kicks(bool /*wanted*/) noexcept {}
+
+private:
+    vrx::Answer answer_;  // the guest could change the one in its ring
+};
+
 /// A receive ring, whatever its driver makes of it: buffers to copy into, pages that are lent, buffers with an offset,
 /// or nothing. What it is shows with the first buffer or credit after the start (docs/vrx.md, 3 and 7.1). Poll thread.
-class ReceiveRing {
+class ReceiveRing : public AnyQueue<ReceiveQueue, PagesQueue, OffsetQueue, RefusedQueue<DeviceRing>, PackedReceiveQueue,
+                                    PackedPagesQueue, RefusedQueue<PackedDeviceRing>> {
 public:
     using Outcome = Delivery;
 
@@ -34,20 +50,20 @@ public:
     };
 
     ReceiveRing(const GuestMemory& memory, const DeviceRing& ring, const Terms& terms, ReceiveCounters& counters)
-        : memory_(memory),
+        : AnyQueue(std::in_place_type<ReceiveQueue>, memory, ring, terms.mergeable, counters),
+          memory_(memory),
           terms_(terms),
-          counters_(counters),
-          kind_(std::in_place_type<ReceiveQueue>, memory, ring, terms.mergeable, counters) {}
+          counters_(counters) {}
     /// `stopped_pages`: an earlier start of this ring lent pages, and `ring` goes on where it stopped
     /// (docs/vrx.md, 9.5); its packed_pages_of_frame().
     ReceiveRing(const GuestMemory& memory, PackedDeviceRing ring, const Terms& terms,
                 std::optional<std::uint16_t> stopped_pages, ReceiveCounters& counters)
-        : memory_(memory),
+        : AnyQueue(std::in_place_type<PackedReceiveQueue>, memory, std::move(ring), terms.mergeable, counters),
+          memory_(memory),
           terms_(terms),
           counters_(counters),
-          stopped_pages_(stopped_pages),
-          kind_(std::in_place_type<PackedReceiveQueue>, memory, std::move(ring), terms.mergeable, counters) {
-        if (stopped_pages) decide();
+          stopped_pages_(stopped_pages) {
+        if (stopped_pages) go_on();
     }
 
     /// Whether pages are lent to the ring, by lend(). If not, deliver() copies. Once a burst.
@@ -87,41 +103,6 @@ public:
         if (auto* const queue = std::get_if<PackedReceiveQueue>(&kind_)) queue->prefetch(frames);
     }
 
-    bool publish() noexcept {
-        return std::visit([](auto& queue) { return queue.publish(); }, kind_);
-    }
-    bool show() noexcept {
-        return std::visit([](auto& queue) { return queue.show(); }, kind_);
-    }
-    void owe_call() noexcept {
-        std::visit([](auto& queue) { queue.owe_call(); }, kind_);
-    }
-    bool has_waiting() const noexcept {
-        return std::visit([](const auto& queue) { return queue.has_waiting(); }, kind_);
-    }
-    void want_kicks(bool wanted) noexcept {
-        std::visit([wanted](auto& queue) { queue.want_kicks(wanted); }, kind_);
-    }
-    int kick_descriptor() const {
-        return std::visit([](const auto& queue) { return queue.kick_descriptor(); }, kind_);
-    }
-    void drain_kick() noexcept {
-        std::visit([](auto& queue) { queue.drain_kick(); }, kind_);
-    }
-    bool broken() const {
-        return std::visit([](const auto& queue) { return queue.broken(); }, kind_);
-    }
-    std::uint16_t used_index() const {
-        return std::visit([](const auto& queue) { return queue.used_index(); }, kind_);
-    }
-    /// What GET_VRING_BASE answers.
-    std::uint32_t base() const {
-        return std::visit([](const auto& queue) { return queue.base(); }, kind_);
-    }
-    void set_events(RingEvents events) noexcept {
-        std::visit([events](auto& queue) { queue.set_events(events); }, kind_);
-    }
-
     /// For people: what the ring became, and why it is not what its driver asked for. Control thread, while the poll
     /// thread stands still; held() too.
     std::string_view text() const noexcept;
@@ -139,27 +120,13 @@ public:
     }
 
 private:
-    /// A ring with a marker that cannot be followed (3.4). It says so, and nothing else ever.
-    template <class Ring>
-    class Refused : public RingQueue<Ring> {
-    public:
-        Refused(Ring ring, vrx::Answer answer) noexcept : RingQueue<Ring>(std::move(ring)), answer_(answer) {
-            if constexpr (std::is_same_v<Ring, DeviceRing>)
-                this->ring_.set_answer(answer);
-            else
-                PackedLendingRing::answer(this->ring_, answer);
-        }
-        vrx::Answer answer() const { return answer_; }
-        bool has_waiting() const noexcept { return false; }
-        void want_kicks(bool /*wanted*/) noexcept {}
-
-    private:
-        vrx::Answer answer_;  // the guest could change the one in its ring
-    };
-
     void decide() noexcept;
     void decide_split(ReceiveQueue& standard) noexcept;
     void decide_packed(PackedReceiveQueue& standard) noexcept;
+    void go_on() noexcept;
+    void lend_packed(PackedPagesQueue::Start how, std::uint16_t most_pages_of_frame, std::uint16_t read) noexcept;
+    template <class Ring>
+    void refuse(Ring ring, vrx::Answer answer) noexcept;
     void reclaim() noexcept;
 
     const GuestMemory& memory_;
@@ -167,9 +134,6 @@ private:
     ReceiveCounters& counters_;
     bool decided_ = false;
     std::optional<std::uint16_t> stopped_pages_;
-    std::variant<ReceiveQueue, PagesQueue, OffsetQueue, Refused<DeviceRing>, PackedReceiveQueue, PackedPagesQueue,
-                 Refused<PackedDeviceRing>>
-        kind_;
 };
 
 }  // namespace vitrine::virtio

@@ -62,7 +62,7 @@ protected:
     RingBase(const RingBase&) = default;
     RingBase(RingBase&&) = default;
 
-    /// What was used is in memory, `wanted`: and the driver wants to hear of it.
+    /// The driver can see what was used. `wanted`: it asked to hear of it.
     void note_shown(bool wanted) noexcept {
         if (wanted)
             call_owed_ = true;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <utility>
+#include <variant>
 
 #include "virtio/ring_base.hpp"
 
@@ -40,6 +41,51 @@ protected:
     RingQueue(RingQueue&&) = default;
 
     Ring ring_;
+};
+
+/// A queue of one of several kinds, and what each can be asked.
+template <class... Queues>
+class AnyQueue {
+public:
+    bool publish() noexcept {
+        return std::visit([](auto& queue) { return queue.publish(); }, kind_);
+    }
+    bool show() noexcept {
+        return std::visit([](auto& queue) { return queue.show(); }, kind_);
+    }
+    void owe_call() noexcept {
+        std::visit([](auto& queue) { queue.owe_call(); }, kind_);
+    }
+    bool has_waiting() const noexcept {
+        return std::visit([](const auto& queue) { return queue.has_waiting(); }, kind_);
+    }
+    void want_kicks(bool wanted) noexcept {
+        std::visit([wanted](auto& queue) { queue.want_kicks(wanted); }, kind_);
+    }
+    int kick_descriptor() const {
+        return std::visit([](const auto& queue) { return queue.kick_descriptor(); }, kind_);
+    }
+    void drain_kick() noexcept {
+        std::visit([](auto& queue) { queue.drain_kick(); }, kind_);
+    }
+    void set_events(RingEvents events) noexcept {
+        std::visit([events](auto& queue) { queue.set_events(events); }, kind_);
+    }
+    bool broken() const {
+        return std::visit([](const auto& queue) { return queue.broken(); }, kind_);
+    }
+    std::uint32_t base() const {
+        return std::visit([](const auto& queue) { return queue.base(); }, kind_);
+    }
+
+protected:
+    template <class Queue, class... Arguments>
+    explicit AnyQueue(std::in_place_type_t<Queue> kind, Arguments&&... arguments)
+        : kind_(kind, std::forward<Arguments>(arguments)...) {}
+    ~AnyQueue() = default;
+    AnyQueue(AnyQueue&&) = default;
+
+    std::variant<Queues...> kind_;
 };
 
 }  // namespace vitrine::virtio

@@ -62,7 +62,7 @@ Session::Answer Session::change_ring(unsigned ring, Change change) {
     stop_ring(ring);
     change(device_.vring(ring));
     if (device_.start(ring)) return {};
-    device_.vring(ring).started = false;  // it lies outside guest memory, or badly aligned
+    device_.vring(ring).started = false;  // not in guest memory or not aligned; a base or size its kind has not
     return std::unexpected(&Counters::bad_region);
 }
 

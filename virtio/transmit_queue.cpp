@@ -12,6 +12,8 @@ namespace {
 constexpr std::uint32_t least_frame_bytes = 14;
 /// A guest that queues nothing but rubbish must not keep the poll thread for ever.
 constexpr unsigned most_drops_per_call = 64;
+/// Of one chain. Empty descriptors count, which a table can have 32768 of.
+constexpr unsigned most_descriptors = 1024;
 
 /// The guest may rewrite its memory while we copy: the fence keeps the compiler from reading it a second time.
 void copy_once(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
@@ -52,11 +54,16 @@ std::optional<TransmitKinds::Frame> BasicTransmitQueue<Ring>::next() noexcept {
 template <class Ring>
 auto BasicTransmitQueue<Ring>::read(std::uint16_t& head, Frame& frame) noexcept -> Reason {
     std::size_t pieces = 0;
+    unsigned descriptors = 0;
     std::uint64_t chain_bytes = 0;
     Reason drop = nullptr;
     const auto add = [&](const Descriptor& descriptor) {
         if (descriptor.flags & Descriptor::device_writes) {
             drop = &TransmitCounters::tx_bad_chain;
+            return false;
+        }
+        if (++descriptors > most_descriptors) {
+            drop = &TransmitCounters::tx_many_pieces;
             return false;
         }
         for (std::uint32_t offset = 0; offset < descriptor.length_bytes;) {

@@ -49,7 +49,7 @@ public:
                        TransmitCounters& counters);
 
     /// The next frame, or none now. Malformed ones are dropped and counted on the way, at most 64 in a call, so none
-    /// does not prove an empty ring: ask has_waiting() before sleeping.
+    /// does not prove an empty ring: who drained one of rubbish looks again before it sleeps.
     std::optional<Frame> next() noexcept;
 
     /// Completes the `frames` that were given out longest ago; the driver sees it with the next publish().

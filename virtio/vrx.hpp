@@ -5,7 +5,7 @@
 
 #include "virtio/split_ring.hpp"
 
-/// VRX 1 on split rings: layouts, for device and driver side (docs/vrx.md, 3 and 4).
+/// VRX 1: layouts on split rings, and what packed ones share, for device and driver side (docs/vrx.md, 3 and 4).
 namespace vitrine::virtio::vrx {
 
 /// Bit 58 of the feature bits, where a front-end passes it on (3.1).

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <bit>
 
+#include "virtio/packed_vrx.hpp"
+
 namespace vitrine::virtio {
 namespace {
 
@@ -56,11 +58,13 @@ RingStart read_marker(const DeviceRing& ring, const PageLending* lending, unsign
 RingStart read_marker(const PackedDeviceRing& ring, const PageLending* lending, unsigned queue, bool agreed) noexcept {
     std::uint16_t id = 0;
     const std::optional<Descriptor> descriptor = ring.single(ring.next(), id);
-    if (!descriptor || id != vrx::PackedMarker::id) return {};
+    if (!descriptor) return {};
+    const RingStart no_marker{.credit = descriptor->length_bytes == 0};
+    if (id != vrx::PackedMarker::id) return no_marker;
     const Marker marker{.magic_and_tag = descriptor->address,
                         .mode_and_version = descriptor->length_bytes & 0xffff,
                         .release_index = 0};
-    if (!marker.has_magic()) return {};
+    if (!marker.has_magic()) return no_marker;
     if (marker.mode_and_version >> 8 != Marker::version) return refuse(Refusal::unknown_version);
     const bool offered = agreed && (offered_modes(lending, queue) & mem::InfoPage::offers_packed_pages) != 0;
     if ((marker.mode_and_version & 0xff) != static_cast<std::uint32_t>(Mode::pages) || !offered)
@@ -70,6 +74,16 @@ RingStart read_marker(const PackedDeviceRing& ring, const PageLending* lending, 
         return refuse(Refusal::too_small);
     if (marker.region_tag() != lending->region_tag()) return refuse(Refusal::other_region);
     return {.mode = Mode::pages, .most_pages_of_frame = most_pages};
+}
+
+void answer_marker(DeviceRing& ring, Answer answer) noexcept {
+    ring.set_answer(answer);
+}
+
+void answer_marker(PackedDeviceRing& ring, Answer answer) noexcept {
+    ring.take(1);
+    ring.give_back(vrx::PackedMarker::id, answer.raw, 0);
+    ring.owe_call();
 }
 
 }  // namespace vitrine::virtio

@@ -15,6 +15,7 @@ struct RingStart {
     bool live = false;                      ///< PAGES: a former process, or an earlier start, answered this very marker
     std::uint32_t buffer_bytes = 0;         ///< OFFSET
     std::uint16_t most_pages_of_frame = 0;  ///< PAGES on a packed ring
+    bool credit = false;                    ///< packed, without a marker: an empty descriptor, which no buffer is (9.2)
     vrx::Answer answer{};  ///< a refusal: the ring stays idle. Else it is given by the queue that runs it
 };
 
@@ -23,5 +24,9 @@ struct RingStart {
 RingStart read_marker(const DeviceRing& ring, const PageLending* lending, unsigned queue) noexcept;
 /// The same of a packed ring (9.1), whose next chain waits. `agreed`: feature bit 58 is.
 RingStart read_marker(const PackedDeviceRing& ring, const PageLending* lending, unsigned queue, bool agreed) noexcept;
+
+/// Answers the marker. The driver of a packed ring, where the marker waits, sees it with the next publish() (9.1).
+void answer_marker(DeviceRing& ring, vrx::Answer answer) noexcept;
+void answer_marker(PackedDeviceRing& ring, vrx::Answer answer) noexcept;
 
 }  // namespace vitrine::virtio

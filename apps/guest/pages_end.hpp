@@ -16,7 +16,7 @@
 #include "apps/guest/page_region.hpp"
 #include "apps/guest/violations.hpp"
 #include "virtio/net_header.hpp"
-#include "virtio/packed_ring.hpp"
+#include "virtio/packed_vrx.hpp"
 #include "virtio/vrx.hpp"
 
 namespace vitrine::guest {

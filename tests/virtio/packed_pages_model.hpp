@@ -114,7 +114,10 @@ private:
         if (driver(pair).kick.drain()) side.device_asleep = false;
         virtio::ReceiveRing& ring = bench_.ring(pair);
         if (side.device_asleep) return;
-        if (!ring.lends()) {
+        const bool lends = ring.lends();
+        if (below(8) == 0 && !is_hostile(pair)) drive(pair);
+        if (below(4) == 0) ring.prefetch(4);
+        if (!lends) {
             expect(is_hostile(pair) || ring.text() == "no buffer seen yet", "an honest ring is none of pages");
             if (below(2) == 0) fall_asleep(pair);
             ring.publish();

@@ -158,14 +158,14 @@ TEST_CASE("VRX 9.2: a page that is returned twice in one descriptor comes back o
     bench.audit();
 }
 
-TEST_CASE("VRX 9.2: a credit that is chained, a table, or read-only breaks the ring; lent pages stay lent") {
-    for (const std::uint16_t flags : {2 | 1, 2 | 4, 0, 1, 4}) {
+TEST_CASE("VRX 9.2: a credit that is chained, a table, read-only or not empty breaks the ring; lent pages stay lent") {
+    for (const std::uint16_t flags : {2 | 1, 2 | 4, 0, 1, 4, 2}) {
         CAPTURE(flags);
         PackedPagesBench bench;
         bench.open();
         const std::uint16_t page = bench.pass()[0];
         const bool chained = (flags & 1) != 0;
-        bench.driver().give_raw(returning(page), 0, 0, flags);
+        bench.driver().give_raw(returning(page), flags == 2 ? 2048 : 0, 0, flags);
         if (chained) bench.driver().give_raw(none);
         bench.ring().absorb();
         CHECK(bench.ring().broken());

@@ -268,6 +268,30 @@ TEST_CASE("features that change from packed to split do not start a ring of an o
     CHECK_FALSE(guest.device.running(1));
     REQUIRE(guest.set(Request::set_features, packed_features));
     REQUIRE(guest.device.running(0));
+    REQUIRE(guest.get_base(0) == 0x8000'8000);  // where it stood was of another kind of ring in between
+    const std::uint16_t now = guest.receive_ring.seen();
+    REQUIRE(guest.set_base(0, now | std::uint32_t{now} << 16));
+    REQUIRE(guest.start(0));
+    CHECK(guest.receives(60));
+}
+
+TEST_CASE("where a ring was to start as a split one is no place in it as a packed one") {
+    PackedGuest guest(8);
+    guest.greet(FrontEnd::features);
+    guest.describe(0, 300);
+    REQUIRE(guest.set(Request::set_features, packed_features));
+    REQUIRE(guest.start(0));
+    REQUIRE(guest.device.running(0));
+    CHECK(guest.receives(60));
+}
+
+TEST_CASE("SET_VRING_BASE for a packed ring that runs is no place to go on from later") {
+    PackedGuest guest;
+    guest.run();
+    REQUIRE(guest.set_base(0, 0x8000'8000));
+    for (unsigned i = 0; i < 3; ++i) CHECK(guest.receives(60));
+    REQUIRE(guest.enable(0, false));
+    REQUIRE(guest.enable(0, true));
     CHECK(guest.receives(60));
 }
 

@@ -222,6 +222,21 @@ TEST_CASE("a driver that makes available what is still the device's keeps nobody
     }
 }
 
+TEST_CASE("a sent chain of more than 1024 descriptors is dropped, however short they are") {
+    PackedTransmitBench bench;
+    const auto send_empty = [&](std::uint32_t descriptors) {
+        bench.driver.post_raw(test::GuestRam::guest_base + bench.data, descriptors * sizeof(PackedDescriptor), 9,
+                              PackedDescriptor::indirect);
+        CHECK_FALSE(bench.next());
+    };
+    send_empty(1024);
+    CHECK(bench.counters.tx_bad_header == 1);
+    send_empty(1025);
+    CHECK(bench.counters.tx_many_pieces == 1);
+    CHECK(bench.counters.tx_bad_header == 1);
+    CHECK_FALSE(bench.queue.broken());
+}
+
 TEST_CASE("VIRTIO 1.3, 2.8.7: an empty table is no chain, not even one that is too short") {
     PackedTransmitBench bench;
     bench.driver.post_raw(test::GuestRam::guest_base + bench.data, 0, 9, PackedDescriptor::indirect);
