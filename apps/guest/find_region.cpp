@@ -60,12 +60,12 @@ PageRegion region_on_bus(const mem::EthernetAddress& device) {
 
 }  // namespace
 
-PageRegion find_region(const std::string& where, const mem::EthernetAddress& device) {
+PageRegion find_region(const std::string& where, const mem::EthernetAddress& device, std::uint32_t wanted_modes) {
     PageRegion region = where == bus                ? region_on_bus(device)
                         : where.starts_with(on_bus) ? region_in(where.substr(on_bus.size()))
                                                     : PageRegion(mem::open(where, O_RDONLY));
     if (!is_of(region, device)) throw std::runtime_error(where + ": pages of another device");
-    if ((region.info().modes & mem::InfoPage::offers_pages) == 0)
+    if ((region.info().modes & wanted_modes) != wanted_modes)
         throw std::runtime_error(where + ": not offered (any more)");
     return region;
 }

@@ -56,7 +56,7 @@ bool parse_address(const std::string& text, mem::EthernetAddress& address) {
 /// What --packed on excludes. Empty: nothing that is asked for.
 std::string packed_contradiction(const Options& options, bool in_place) {
     if (!options.packed) return {};
-    if (in_place) return "--packed on is not for serve and perf: applications know split rings";
+    if (in_place) return "--packed on is not for serve and perf: their port has split rings";
     if (options.reconnect_seconds != 0) return "--reconnect: not with --packed on, such rings end with the back-end";
     if (!options.offset_path.empty()) return "--offset: not with --packed on, it is for split rings";
     if (!options.pci_address.empty() && !options.pages_path.empty())
@@ -74,13 +74,12 @@ std::string contradiction(const Options& options) {
     if (options.mode == Mode::serve && options.door_path.empty()) return "serve needs --door";
     if (!in_place && !options.door_path.empty()) return "--door is for serve and perf";
     if (options.mode == Mode::perf && !options.door_path.empty()) {
-        if (!options.socket_path.empty() || !options.pages_path.empty())
-            return "who serves at --door has --socket and --pages: not both";
+        if (!options.socket_path.empty() || !options.pci_address.empty() || !options.pages_path.empty())
+            return "who serves at --door has --socket or --pci, and --pages: not both";
         return {};
     }
     const bool in_vm = !options.pci_address.empty();
     if (in_vm != options.socket_path.empty()) return "needs either --socket or --pci";
-    if (in_vm && in_place) return "--pci is not for serve and perf";
     if (in_vm && options.listen) return "--listen is for --socket";
     if (in_vm && (options.queues != 1 || options.reconnect_seconds != 0))
         return "--queues and --reconnect need --socket";

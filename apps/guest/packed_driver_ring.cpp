@@ -14,7 +14,7 @@ PackedDriverRing::PackedDriverRing(GuestRam& ram, const Config& config)
       config_(config),
       indirect_(ram, config),
       chains_(config.entries),
-      free_slots_(config.entries) {
+      usable_slots_(config.entries) {
     assert(!config.marker);
 }
 
@@ -22,7 +22,7 @@ bool PackedDriverRing::add(std::span<const Segment> segments, std::uint32_t cook
     assert(!segments.empty() && segments.size() <= config_.most_segments);
     const bool indirect = config_.indirect && segments.size() > 1;
     const auto needed = static_cast<std::uint16_t>(indirect ? 1 : segments.size());
-    if (broken() || needed > free_slots_) return false;
+    if (broken() || needed > usable_slots_) return false;
 
     const std::uint16_t id = next_id_;
     if (indirect)
@@ -31,8 +31,8 @@ bool PackedDriverRing::add(std::span<const Segment> segments, std::uint32_t cook
         stage_chain(segments, id);
     chains_[id] = {needed, Chain::State::offered, cookie, writable_bytes_of(segments)};
     next_id_ = after(id);
-    free_slots_ = static_cast<std::uint16_t>(free_slots_ - needed);
-    ++added_;
+    usable_slots_ = static_cast<std::uint16_t>(usable_slots_ - needed);
+    ++added_chains_;
     return true;
 }
 
@@ -65,9 +65,9 @@ void PackedDriverRing::stage_chain(std::span<const Segment> segments, std::uint1
 }
 
 void PackedDriverRing::publish() noexcept {
-    shown_ = static_cast<std::uint16_t>(shown_ + added_);
-    outstanding_ = static_cast<std::uint16_t>(outstanding_ + added_);
-    added_ = 0;
+    shown_chains_ = static_cast<std::uint16_t>(shown_chains_ + added_chains_);
+    outstanding_ = static_cast<std::uint16_t>(outstanding_ + added_chains_);
+    added_chains_ = 0;
     show();
 }
 
@@ -92,8 +92,8 @@ std::optional<UsedChain> PackedDriverRing::take_used() noexcept {
     chain.state = Chain::State::given_back;
     --outstanding_;
     pass(chain.slots);
-    for (; shown_ != 0 && chains_[oldest_id_].state == Chain::State::given_back; --shown_) {
-        free_slots_ = static_cast<std::uint16_t>(free_slots_ + chains_[oldest_id_].slots);
+    for (; shown_chains_ != 0 && chains_[oldest_id_].state == Chain::State::given_back; --shown_chains_) {
+        usable_slots_ = static_cast<std::uint16_t>(usable_slots_ + chains_[oldest_id_].slots);
         oldest_id_ = after(oldest_id_);
     }
     return used;
@@ -104,17 +104,18 @@ bool PackedDriverRing::is_outstanding(std::uint16_t id) noexcept {
     const State state = id < entries_ ? chains_[id].state : State::never_offered;
     if (state == State::given_back)
         break_ring(Violation::used_twice);
-    else if (state == State::never_offered || age(id) >= shown_)
+    else if (state == State::never_offered || age(id) >= shown_chains_)
         break_ring(Violation::never_offered);
     return !broken();
 }
 
 bool PackedDriverRing::stands_at(std::uint32_t base) const noexcept {
     Position position = used_position();
-    for (std::uint16_t chain = 0; chain < outstanding_ && is_used(position); ++chain) {
-        const std::uint16_t id = read(position).id;
-        if (id >= entries_) return false;
-        position = position.after(chains_[id].slots, entries_);
+    for (std::uint16_t chain = 0; chain < outstanding_; ++chain) {
+        const auto used = used_at(position);
+        if (!used) break;
+        if (used->id >= entries_) return false;
+        position = position.after(chains_[used->id].slots, entries_);
     }
     return virtio::PackedBase::of(base) == virtio::PackedBase{position, position};
 }

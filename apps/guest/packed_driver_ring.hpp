@@ -32,7 +32,7 @@ public:
     /// Adds a chain; `cookie` comes back with it. False: no room. The device sees it with the next publish().
     bool add(std::span<const Segment> segments, std::uint32_t cookie) noexcept;
     /// True when a chain of one descriptor fits: of one segment, or of any number in an indirect table.
-    bool has_room() const noexcept { return !broken() && free_slots_ > 0; }
+    bool has_room() const noexcept { return !broken() && usable_slots_ > 0; }
     /// Shows the device what was added: one store of flags, at most one kick.
     void publish() noexcept;
     /// The next chain that the device gave back, if any.
@@ -73,11 +73,11 @@ private:
 
     std::vector<Chain> chains_;
     std::uint16_t next_id_ = 0;
-    std::uint16_t oldest_id_ = 0;  ///< of the oldest chain whose slots are taken
-    std::uint16_t shown_ = 0;      ///< chains from the oldest on that the device sees, some perhaps given back
-    std::uint16_t added_ = 0;      ///< behind them, those that it does not
+    std::uint16_t oldest_id_ = 0;     ///< of the oldest chain whose slots are taken
+    std::uint16_t shown_chains_ = 0;  ///< chains from the oldest on that the device sees, some perhaps given back
+    std::uint16_t added_chains_ = 0;  ///< behind them, those that it does not
     std::uint16_t outstanding_ = 0;
-    std::uint16_t free_slots_;  ///< fewer than PackedEnd counts, when chains wait for their turn
+    std::uint16_t usable_slots_;  ///< fewer than PackedEnd counts, when chains wait for their turn
 };
 
 }  // namespace vitrine::guest

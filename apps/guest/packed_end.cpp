@@ -18,9 +18,9 @@ std::atomic_ref<std::uint32_t> word_of(std::byte* event_suppression) noexcept {
 }  // namespace
 
 PackedEnd::PackedEnd(GuestRam& ram, std::uint16_t entries, bool event_index)
-    : RingEnd(entries, ram.allocate(sizeof(Descriptor) * entries, virtio::descriptor_table_alignment),
+    : RingEnd{entries, ram.allocate(sizeof(Descriptor) * entries, virtio::descriptor_table_alignment),
               ram.allocate(sizeof(EventSuppression), virtio::event_suppression_alignment),
-              ram.allocate(sizeof(EventSuppression), virtio::event_suppression_alignment)),
+              ram.allocate(sizeof(EventSuppression), virtio::event_suppression_alignment)},
       slots_(reinterpret_cast<Descriptor*>(descriptor_area_)),
       event_index_(event_index) {
     assert(virtio::valid_packed_entries(entries));
@@ -68,26 +68,26 @@ bool PackedEnd::device_wants_kick(Position before) noexcept {
 }
 
 std::optional<PackedEnd::Descriptor> PackedEnd::next_used() noexcept {
-    if (broken() || !is_used(used_)) return std::nullopt;
-    if (used_ == shown_) {
-        break_ring(Violation::used_index_jumped);
-        return std::nullopt;
-    }
-    return read(used_);
+    if (broken()) return std::nullopt;
+    const auto descriptor = used_at(used_);
+    if (!descriptor || used_ != shown_) return descriptor;
+    break_ring(Violation::used_index_jumped);
+    return std::nullopt;
 }
 
-bool PackedEnd::is_used(Position position) const noexcept {
+std::uint16_t PackedEnd::load_flags(Position position) const noexcept {
     // Acquire: the rest of the slot, and what the device wrote, are read after the flags that cover them.
-    const std::uint16_t flags = std::atomic_ref(slots_[position.slot].flags).load(std::memory_order_acquire);
-    return Descriptor::is_used(flags, position.wrap);
+    return std::atomic_ref(slots_[position.slot].flags).load(std::memory_order_acquire);
 }
 
-PackedEnd::Descriptor PackedEnd::read(Position position) const noexcept {
+std::optional<PackedEnd::Descriptor> PackedEnd::used_at(Position position) const noexcept {
+    const std::uint16_t flags = load_flags(position);
+    if (!Descriptor::is_used(flags, position.wrap)) return std::nullopt;
     Descriptor& slot = slots_[position.slot];
-    return {.address = std::atomic_ref(slot.address).load(std::memory_order_relaxed),
-            .length_bytes = std::atomic_ref(slot.length_bytes).load(std::memory_order_relaxed),
-            .id = std::atomic_ref(slot.id).load(std::memory_order_relaxed),
-            .flags = std::atomic_ref(slot.flags).load(std::memory_order_relaxed)};
+    return Descriptor{.address = std::atomic_ref(slot.address).load(std::memory_order_relaxed),
+                      .length_bytes = std::atomic_ref(slot.length_bytes).load(std::memory_order_relaxed),
+                      .id = std::atomic_ref(slot.id).load(std::memory_order_relaxed),
+                      .flags = flags};
 }
 
 void PackedEnd::want_calls(bool wanted) noexcept {

@@ -45,17 +45,18 @@ protected:
     /// Goes on behind what next_used() said.
     void pass(std::uint16_t slots) noexcept { used_ = used_.after(slots, entries_); }
 
-    bool is_used(Position position) const noexcept;
-    /// After is_used().
-    Descriptor read(Position position) const noexcept;
+    bool is_used(Position position) const noexcept { return Descriptor::is_used(load_flags(position), position.wrap); }
+    /// The slot as the device wrote it, if it has used it in this lap.
+    std::optional<Descriptor> used_at(Position position) const noexcept;
 
     /// The next slot that the device may write over, and the first that it does not see yet.
     Position used_position() const { return used_; }
     Position shown_position() const { return shown_; }
-    /// Slots that the device does not see or has used.
+    /// Slots that may be staged: neither staged nor the device's.
     std::uint16_t free_slots() const { return static_cast<std::uint16_t>(entries_ - next_.from(used_, entries_)); }
 
 private:
+    std::uint16_t load_flags(Position position) const noexcept;
     bool device_wants_kick(Position before) noexcept;
 
     Descriptor* const slots_;

@@ -34,21 +34,20 @@ PackedPagesPort::PackedPagesPort(GuestRam& ram, const PageRegion& region, const 
 
 PackedPagesPort::PackedPagesPort(GuestRam& ram, const PageRegion& region, const Config& config,
                                  std::uint16_t most_pages)
-    : PagesEnd(region, most_pages, ram, config.entries, config.event_index),
-      most_pages_of_frame_(most_pages),
-      region_tag_(region.tag()) {
+    : PagesEnd(region, most_pages, ram, config.entries, config.event_index), region_tag_(region.tag()) {
     assert(config.entries >= vrx::fewest_entries);
     released_pages_.reserve(region.layout().page_count);
 }
 
 void PackedPagesPort::start() noexcept {
-    stage(vrx::PackedMarker::of(region_tag_, most_pages_of_frame_));
+    stage(vrx::PackedMarker::of(region_tag_, most_parts()));
     flush();
 }
 
 vrx::Answer PackedPagesPort::answer() const noexcept {
-    if (!answer_.none() || !has_used()) return answer_;
-    return answer_in(read(used_position())).value_or(vrx::Answer{});
+    if (!answer_.none() || broken()) return answer_;
+    const auto used = used_at(used_position());
+    return used ? answer_in(*used).value_or(vrx::Answer{}) : vrx::Answer{};
 }
 
 bool PackedPagesPort::take_answer() noexcept {
@@ -94,7 +93,7 @@ void PackedPagesPort::flush() noexcept {
 }
 
 bool PackedPagesPort::may_fill(std::size_t count) const noexcept {
-    if (free_slots() > vrx::reserved_slots(most_pages_of_frame_)) return true;
+    if (free_slots() > vrx::reserved_slots(most_parts())) return true;
     return count == vrx::returns_per_descriptor || pages_held() + released_pages_.size() == count;
 }
 

@@ -60,7 +60,6 @@ private:
     /// Stages a credit that returns `count` pages.
     void stage_credit(std::size_t count) noexcept;
 
-    const std::uint16_t most_pages_of_frame_;
     const std::uint32_t region_tag_;
     virtio::vrx::Answer answer_;                 ///< as taken from the ring
     std::vector<std::uint16_t> released_pages_;  ///< not returned yet; never grows past what is reserved

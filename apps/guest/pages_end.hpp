@@ -72,6 +72,7 @@ public:
     }
 
 protected:
+    std::uint16_t most_parts() const { return most_parts_; }
     /// `most_parts` a frame may have; the rest is for the ring's end.
     template <class... Arguments>
     PagesEnd(const PageRegion& region, std::uint16_t most_parts, Arguments&&... end)

@@ -10,6 +10,7 @@
 #include "apps/guest/net_port.hpp"
 #include "apps/guest/page_region.hpp"
 #include "apps/guest/pages_port.hpp"
+#include "apps/guest/pci_transport.hpp"
 #include "mem/socket.hpp"
 #include "mem/test_frame.hpp"
 #include "virtio/features.hpp"
@@ -21,8 +22,18 @@ namespace feature = virtio::feature;
 
 constexpr unsigned ring_count = 2;
 constexpr std::uint64_t wanted_features = feature::mac | feature::mtu | feature::status | feature::event_idx;
+/// Between two looks at a device that does not call.
+constexpr std::chrono::microseconds nap{100};
 
-mem::EthernetAddress address_of(const guest::Frontend& device) {
+std::unique_ptr<guest::Transport> open_device(const Port::Options& options) {
+    if (options.pci_address.empty())
+        return std::make_unique<guest::Frontend>(guest::connect_to_backend(options.socket_path, options.patience),
+                                                 wanted_features, ring_count);
+    return std::make_unique<guest::PciTransport>(
+        guest::PciTransport::Place{options.pci_address, mem::huge_page_mount("a port on PCI")}, wanted_features);
+}
+
+mem::EthernetAddress address_of(const guest::Transport& device) {
     mem::EthernetAddress address{};
     if (device.config() && (device.features() & feature::mac) != 0)
         std::memcpy(address.data(), device.config()->mac, address.size());
@@ -43,34 +54,34 @@ guest::NetPort::Config sending(const Port::Options& options, std::uint64_t featu
 /// In the order of their making: rings lie in memory, memory belongs to the device.
 struct Port::Parts {
     explicit Parts(const Options& options)
-        : device(guest::connect_to_backend(options.socket_path, options.patience), wanted_features, ring_count),
-          mac(address_of(device)),
-          region(guest::find_region(options.pages_path, mac)),
-          send_config(sending(options, device.features())),
+        : device(open_device(options)),
+          mac(address_of(*device)),
+          region(guest::find_region(options.pages_path, mac, mem::InfoPage::offers_pages)),
+          send_config(sending(options, device->features())),
           pages_config{send_config.ring.entries, send_config.ring.event_index},
-          ram(guest::NetPort::memory_bytes(send_config) + guest::PagesPort::memory_bytes(pages_config),
-              mem::Backing::huge_or_small),
+          ram(device->make_ram(guest::NetPort::memory_bytes(send_config) + guest::PagesPort::memory_bytes(pages_config),
+                               mem::Backing::huge_or_small)),
           sender(ram, send_config),
           pages(ram, region, pages_config) {
-        device.activate(ram, rings);
+        device->activate(ram, rings);
         pages.start();
     }
-    /// The device never speaks first.
-    bool gone() const noexcept {
-        pollfd entry{device.descriptor(), POLLIN, 0};
-        return ::poll(&entry, 1, 0) > 0;
+    bool gone() noexcept {
+        was_seen_gone = was_seen_gone || !device->keep(guest::Clock::now());
+        return was_seen_gone;
     }
     ~Parts() {
         if (gone()) return;
         try {
-            device.deactivate(rings);
+            device->deactivate(rings);
         } catch (...) {  // NOLINT(bugprone-empty-catch): it went in the meantime, all the same to us
         }
     }
     Parts(const Parts&) = delete;
     Parts& operator=(const Parts&) = delete;
 
-    guest::Frontend device;
+    std::unique_ptr<guest::Transport> device;
+    bool was_seen_gone = false;
     mem::EthernetAddress mac;
     guest::PageRegion region;
     guest::NetPort::Config send_config;
@@ -133,13 +144,17 @@ bool Port::wait(std::chrono::nanoseconds limit, int also) noexcept {
     flush();
     guest::PagesPort& pages = parts_->pages;
     pages.want_calls(true);
-    if (!pages.has_used() && !pages.refused()) {
-        std::array<pollfd, 3> entries{{{pages.call_descriptor(), POLLIN, 0},
-                                       {parts_->device.descriptor(), POLLIN, 0},
-                                       {also, POLLIN, 0}}};  // -1 is ignored
-        const timespec timeout = guest::to_timespec(limit);
-        ::ppoll(entries.data(), entries.size(), &timeout, nullptr);
+    const std::chrono::nanoseconds look =
+        parts_->device->calls() ? limit : std::min<std::chrono::nanoseconds>(limit, nap);
+    const auto deadline = guest::Clock::now() + limit;
+    std::array<pollfd, 3> entries{{{pages.call_descriptor(), POLLIN, 0},
+                                   {parts_->device->descriptor(), POLLIN, 0},
+                                   {also, POLLIN, 0}}};  // -1 is ignored
+    const timespec timeout = guest::to_timespec(look);
+    while (!pages.has_used() && !pages.refused()) {
+        const int woken = ::ppoll(entries.data(), entries.size(), &timeout, nullptr);
         pages.drain_call();
+        if (woken != 0 || look == limit || guest::Clock::now() >= deadline || parts_->gone()) break;
     }
     pages.want_calls(false);
     return pages.has_used();

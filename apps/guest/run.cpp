@@ -290,7 +290,8 @@ private:
 /// What the device must have agreed to beyond what any driver can live with.
 void check_agreed(const Options& options, std::uint64_t features) {
     if (options.packed && (features & feature::ring_packed) == 0)
-        throw std::runtime_error("the device offers no packed rings: vitrine run --packed on");
+        throw std::runtime_error(
+            "the device offers no packed rings: vitrine run --packed on, and in a VM packed=on for QEMU's device");
     if (options.packed && !options.pages_path.empty() && (features & virtio::vrx::feature) == 0)
         throw std::runtime_error("the device offers no pages on packed rings: vitrine run --packed on --rx pages");
 }
@@ -299,7 +300,7 @@ template <class Net, class Pages>
 Result run_with(const Options& options, Transport& device, const std::atomic<bool>& stop) {
     NetPortConfig config = port_config(options, device.features());
     if (!options.offset_path.empty()) {
-        const PageRegion named = find_region(options.offset_path, own_address(device));
+        const PageRegion named = find_region(options.offset_path, own_address(device), mem::InfoPage::offers_offset);
         config.receive_at_offsets(named.tag(), named.layout().page_bytes);
     }
     typename Pages::Config pages_config{};
@@ -309,7 +310,8 @@ Result run_with(const Options& options, Transport& device, const std::atomic<boo
                                    options.backing);
     Net port(ram, config);
     std::optional<PageRegion> region;
-    if (!options.pages_path.empty()) region.emplace(find_region(options.pages_path, own_address(device)));
+    const std::uint32_t lends = options.packed ? mem::InfoPage::offers_packed_pages : mem::InfoPage::offers_pages;
+    if (!options.pages_path.empty()) region.emplace(find_region(options.pages_path, own_address(device), lends));
     std::deque<Pages> pages;
     std::vector<RingEnd*> rings{&port.receive_ring(), &port.transmit_ring()};
     rings.resize(rings_of(options));

@@ -44,6 +44,7 @@ const char* failure_of(Port::State state) {
 
 int serve(const Options& options, const std::atomic<bool>& stop, const std::function<void()>& ready) {
     Port port({.socket_path = options.socket_path,
+               .pci_address = options.pci_address,
                .pages_path = options.pages_path,
                .entries = options.queue_size,
                .patience = std::chrono::seconds(options.wait_seconds)});
@@ -64,7 +65,8 @@ int serve(const Options& options, const std::atomic<bool>& stop, const std::func
         failure = failure_of(port.state());
     }
     std::printf("%s\n", report(port.statistics(), door.statistics()).c_str());
-    if (failure != nullptr) std::fprintf(stderr, "vitrine-guest: %s: %s\n", options.socket_path.c_str(), failure);
+    if (failure != nullptr)
+        std::fprintf(stderr, "vitrine-guest: %s: %s\n", (options.socket_path + options.pci_address).c_str(), failure);
     return failure == nullptr ? 0 : 1;
 }
 

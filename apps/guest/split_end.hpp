@@ -13,8 +13,6 @@ namespace vitrine::guest {
 /// The driver's end of a split ring (VIRTIO 1.3, 2.7): descriptor table, available ring, used ring.
 class SplitEnd : public RingEnd {
 public:
-    const std::byte* available() const { return available_ring_; }
-    const std::byte* used() const { return used_ring_; }
     std::uint16_t used_index() const noexcept {
         return load(used_ring_ + offsetof(virtio::RingHeader, index), std::memory_order_acquire);
     }
@@ -32,10 +30,10 @@ protected:
                virtio::used_ring_bytes(entries) + 2 * virtio::descriptor_table_alignment;
     }
     /// Throws std::bad_alloc when `ram` is too small, std::system_error when there is no eventfd to be had.
-    SplitEnd(GuestRam& ram, std::uint16_t entries)
-        : RingEnd(entries, ram.allocate(virtio::descriptor_table_bytes(entries), virtio::descriptor_table_alignment),
+    SplitEnd(GuestRam& ram, std::uint16_t entries)  // in braces: the areas are to lie in this order
+        : RingEnd{entries, ram.allocate(virtio::descriptor_table_bytes(entries), virtio::descriptor_table_alignment),
                   ram.allocate(virtio::available_ring_bytes(entries), virtio::available_ring_alignment),
-                  ram.allocate(virtio::used_ring_bytes(entries), virtio::used_ring_alignment)) {}
+                  ram.allocate(virtio::used_ring_bytes(entries), virtio::used_ring_alignment)} {}
 
     std::uint16_t mask() const { return static_cast<std::uint16_t>(entries_ - 1); }
     static std::uint16_t load(std::byte* field, std::memory_order order) noexcept {

@@ -18,9 +18,9 @@ class FakeDevice {
 public:
     FakeDevice(GuestRam& ram, DriverRing& ring) : ram_(ram), ring_(ring) {}
 
-    std::uint16_t available_index() const { return shared(ring_.available() + 2).load(); }
+    std::uint16_t available_index() const { return shared(ring_.driver_area() + 2).load(); }
     std::uint16_t head(std::uint16_t position) const {
-        return get<std::uint16_t>(ring_.available() + 4 + 2 * (position % ring_.entries()));
+        return get<std::uint16_t>(ring_.driver_area() + 4 + 2 * (position % ring_.entries()));
     }
     virtio::Descriptor descriptor(std::uint16_t index) const {
         return get<virtio::Descriptor>(ring_.descriptors() + sizeof(virtio::Descriptor) * index);
@@ -33,19 +33,19 @@ public:
 
     /// Gives a head back, true or not; publish() shows it.
     void use(std::uint32_t used_head, std::uint32_t written_bytes) {
-        put(ring_.used() + 4 + 8 * (used_ % ring_.entries()), virtio::UsedElement{used_head, written_bytes});
+        put(ring_.device_area() + 4 + 8 * (used_ % ring_.entries()), virtio::UsedElement{used_head, written_bytes});
         ++used_;
     }
     /// Uses the oldest chain.
     void use_next(std::uint32_t written_bytes) { use(head(used_), written_bytes); }
     void publish() { publish_index(used_); }
-    void publish_index(std::uint16_t index) { shared(ring_.used() + 2).store(index); }
+    void publish_index(std::uint16_t index) { shared(ring_.device_area() + 2).store(index); }
     void call() { mem::signal_event(ring_.call_descriptor()); }
     bool kicked() { return mem::drain_event(ring_.kick_descriptor()); }
-    void want_kick_at(std::uint16_t event) { put(ring_.used() + 4 + 8 * ring_.entries(), event); }
-    void set_flags(std::uint16_t flags) { put(ring_.used(), flags); }
-    std::uint16_t driver_flags() const { return get<std::uint16_t>(ring_.available()); }
-    std::uint16_t call_wanted_at() const { return shared(ring_.available() + 4 + 2 * ring_.entries()).load(); }
+    void want_kick_at(std::uint16_t event) { put(ring_.device_area() + 4 + 8 * ring_.entries(), event); }
+    void set_flags(std::uint16_t flags) { put(ring_.device_area(), flags); }
+    std::uint16_t driver_flags() const { return get<std::uint16_t>(ring_.driver_area()); }
+    std::uint16_t call_wanted_at() const { return shared(ring_.driver_area() + 4 + 2 * ring_.entries()).load(); }
 
 private:
     template <class T>

@@ -41,8 +41,8 @@ struct Bench {
         const virtio::DeviceRing ring(no_memory,
                                       {.entries = config.entries,
                                        .descriptors = const_cast<std::byte*>(port.descriptors()),
-                                       .available = const_cast<std::byte*>(port.available()),
-                                       .used = const_cast<std::byte*>(port.used())},
+                                       .available = const_cast<std::byte*>(port.driver_area()),
+                                       .used = const_cast<std::byte*>(port.device_area())},
                                       {.indirect = false, .event_index = config.event_index},
                                       {.kick = port.kick_descriptor(), .call = port.call_descriptor(), .error = -1},
                                       counters);
@@ -247,8 +247,8 @@ TEST_CASE("VRX 4.1: the guest's driver believes the device nothing") {
         Bench bench;
         bench.port.start();
         bench.open();
-        std::memcpy(const_cast<std::byte*>(bench.port.used()) + 4, &word, sizeof(word));
-        std::memcpy(const_cast<std::byte*>(bench.port.used()) + 2, &index, sizeof(index));
+        std::memcpy(const_cast<std::byte*>(bench.port.device_area()) + 4, &word, sizeof(word));
+        std::memcpy(const_cast<std::byte*>(bench.port.device_area()) + 2, &index, sizeof(index));
         CHECK(bench.port.receive().empty());
         CHECK(bench.port.broken());
         return bench.port.violations().of(expected) == 1;
@@ -271,8 +271,8 @@ TEST_CASE("VRX 2.3: a page that comes while the guest holds it breaks the ring")
     bench.open();
     const std::array words{UsedPage::of(5, 0, 60), UsedPage::of(5, 0, 60)};
     const std::uint16_t index = 2;
-    std::memcpy(const_cast<std::byte*>(bench.port.used()) + 4, &words, sizeof(words));
-    std::memcpy(const_cast<std::byte*>(bench.port.used()) + 2, &index, sizeof(index));
+    std::memcpy(const_cast<std::byte*>(bench.port.device_area()) + 4, &words, sizeof(words));
+    std::memcpy(const_cast<std::byte*>(bench.port.device_area()) + 2, &index, sizeof(index));
     CHECK(bench.port.receive().size() == 1);
     CHECK(bench.port.broken());
     CHECK(bench.port.violations().of(Violation::page_given_twice) == 1);

@@ -185,7 +185,7 @@ TEST_CASE("VIRTIO 1.3, 3.1.1: features are agreed before rings, and DRIVER_OK co
     CHECK(registers.queue_select == 1);
     CHECK(registers.queue_size == 16);
     CHECK(registers.queue_enable == 1);
-    CHECK(registers.queue_device[0] == ram.address_of(transmit.used()).raw);
+    CHECK(registers.queue_device[0] == ram.address_of(transmit.device_area()).raw);
     CHECK((bench.command() & 4) == 4);
 }
 

@@ -109,7 +109,7 @@ public:
         const auto range = device_.memory().translate(ram_.address_of(ram.data()), ram.size());
         const auto ring_begin = static_cast<std::size_t>(ring().descriptors() - ram.data());
         const auto ring_end =
-            static_cast<std::size_t>(ring().used() - ram.data()) + virtio::used_ring_bytes(ring().entries());
+            static_cast<std::size_t>(ring().device_area() - ram.data()) + virtio::used_ring_bytes(ring().entries());
         return {.nic_ring = memory_.rings.mapping.bytes(),
                 .packets = memory_.packet_dma().host,
                 .guest_ring = {range.host + ring_begin, ring_end - ring_begin},
@@ -159,8 +159,8 @@ private:
             virtio::vhost_user::VringAddress{.index = 0,
                                              .flags = 0,
                                              .descriptors = std::bit_cast<std::uint64_t>(ring().descriptors()),
-                                             .used = std::bit_cast<std::uint64_t>(ring().used()),
-                                             .available = std::bit_cast<std::uint64_t>(ring().available()),
+                                             .used = std::bit_cast<std::uint64_t>(ring().device_area()),
+                                             .available = std::bit_cast<std::uint64_t>(ring().driver_area()),
                                              .log = 0};
         vring.started = true;
         vring.enabled = virtio::Enabled::yes;

@@ -194,10 +194,9 @@ class Guest(Process):
         command = [BUILD / "vitrine-guest", mode, "--socket", directory / "vhost.sock", "--json", *options]
         super().__init__(directory, name, command)
 
-    def report(self, seconds: float = PATIENCE_SECONDS) -> dict:
-        """Of a guest that ends by itself, and well."""
-        code = self.finish(seconds)
-        expect(code == 0, f"{self.name} ended with {code}: {self.output_file.read_text()} {self.errors}")
+    def report(self, seconds: float = PATIENCE_SECONDS, code: int = 0) -> dict:
+        """Of a guest that ends by itself, and well if `code` is 0."""
+        expect_equal(self.finish(seconds), code, f"exit code of {self.name}: {self.output_file.read_text()} {self.errors}")
         return json.loads(self.output_file.read_text())
 
     def stop(self) -> dict:

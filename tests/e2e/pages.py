@@ -78,7 +78,7 @@ def receives(lab: Lab, size: int | str, rate: int = 0, guest: tuple = (), count:
     ledger.open_wire(simulator, daemon)
     report = ledger.finish(simulator, daemon, running)
     lost = ledger.expect_received(simulator, daemon, [report], count)
-    expect(report["received"]["frames"] > count // 2, f"too little arrived: {lost}")
+    expect(report["received"]["frames"] > 0, f"nothing arrived: {lost}")
     expect(report["received"]["lost"] <= sum(lost.values()), f"{report['received']['lost']} lost, {lost} counted")
     status = daemon.status()
     expect_equal(ledger.total(status, "receive", "copied"), 0, "frames copied")

@@ -41,10 +41,11 @@ struct Frame {
 class Port {
 public:
     struct Options {
-        std::string socket_path;                ///< the vhost-user socket of `vitrine run`
-        std::string pages_path;                 ///< its --pages-path, opened read-only
-        std::uint16_t entries = 256;            ///< of each ring, a power of two; up to 4 pages each can be held
-        std::size_t most_send_bytes = 9018;     ///< of one frame
+        std::string socket_path;             ///< the vhost-user socket of `vitrine run`, or
+        std::string pci_address{};           ///< inside a virtual machine, as root: the device, "0000:00:03.0"
+        std::string pages_path;              ///< vitrine's --pages-path; inside, the device that has the pages: "pci"
+        std::uint16_t entries = 256;         ///< of each ring, a power of two; up to 4 pages each can be held
+        std::size_t most_send_bytes = 9018;  ///< of one frame
         std::chrono::milliseconds patience{0};  ///< with a device that does not listen yet
     };
     enum class State {
@@ -86,7 +87,7 @@ public:
     void flush() noexcept;
 
     /// Sleeps until there are frames, the device is gone, or the limit is over; also when the descriptor `also` gets
-    /// readable, if one is given. True: there are frames.
+    /// readable, if one is given. True: there are frames. A PCI device calls nobody, and is looked at every 100 us.
     bool wait(std::chrono::nanoseconds limit, int also = -1) noexcept;
     /// Asks the system whether the device is still there: for when nothing comes.
     State state() const noexcept;
