@@ -29,11 +29,10 @@ run_label() {
 }
 
 verb_test() {
-    local labels=(unit sim fuzz e2e peer vm)
+    local labels=(unit sim fuzz e2e peer vm bench)
     case ${1:-} in
         --long)
             export VITRINE_LONG=1
-            labels+=(bench)
             require_packages "${packages_to_make_kernel[@]}"
             ;;
         '') ;;
