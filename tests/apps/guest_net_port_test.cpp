@@ -7,10 +7,12 @@
 
 #include "apps/guest/net_port.hpp"
 #include "tests/apps/guest_fake_device.hpp"
+#include "tests/apps/guest_fake_packed_device.hpp"
 
 using namespace vitrine;
 using namespace vitrine::guest;
 using virtio::NetHeader;
+using virtio::PackedDescriptor;
 
 namespace {
 
@@ -317,4 +319,50 @@ TEST_CASE("VRX 5: frames are read where the device says, around the marker, and 
     CHECK_FALSE(bench.port.broken());
     bench.device.set_flags(0xf3 << virtio::vrx::Answer::shift);
     CHECK(bench.port.broken());
+}
+
+TEST_CASE("a pair of packed rings carries frames as a pair of split ones does") {
+    for (const bool indirect : {false, true}) {
+        NetPortConfig config{};
+        config.ring = {.entries = 5, .indirect = indirect};
+        config.receive_buffer_bytes = 112;
+        config.transmit_buffer_bytes = 212;
+        GuestRam ram(PackedNetPort::memory_bytes(config), mem::Backing::small_only);
+        PackedNetPort port(ram, config);
+        FakePackedDevice receive(ram, port.receive_ring());
+        FakePackedDevice transmit(ram, port.transmit_ring());
+        const auto buffer_of = [&](const FakePackedDevice::Chain& chain) {
+            const std::uint64_t address = chain.descriptors[0].address;
+            return receive.memory(indirect ? receive.read<PackedDescriptor>(address).address : address);
+        };
+        port.post_buffers();
+        for (unsigned turn = 0; turn < 20; ++turn) {
+            auto first = receive.next();
+            auto second = receive.next();
+            REQUIRE((first && second));
+            const virtio::NetHeader header{.buffers = 2};
+            std::memcpy(buffer_of(*first), &header, sizeof(header));
+            std::memset(buffer_of(*first) + sizeof(header), 1, 100);
+            std::memset(buffer_of(*second), 2, 30);
+            receive.use(*first, 112);
+            receive.use(*second, 30);
+            const auto frames = port.receive();
+            REQUIRE(frames.size() == 1);
+            CHECK(frames[0].length_bytes == 130);
+            CHECK(frames[0].pieces[0][99] == std::byte{1});
+            CHECK(frames[0].pieces[1][29] == std::byte{2});
+            port.release();
+
+            std::memset(port.transmit_buffer().data(), 3, 60);
+            port.send(60);
+            port.flush();
+            const auto sent = transmit.next();
+            REQUIRE(sent);
+            CHECK(buffer_of(*sent)[12] == std::byte{3});
+            transmit.use(*sent, 0);
+            CHECK(port.reclaim() == 1);
+        }
+        CHECK(port.in_flight() == 0);
+        CHECK(port.receive_ring().violations().total() + port.transmit_ring().violations().total() == 0);
+    }
 }

@@ -1,48 +1,18 @@
 #include <array>
-#include <atomic>
 #include <deque>
-#include <poll.h>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
 
-#include "apps/guest/net_port.hpp"
-#include "apps/guest/packed_driver_ring.hpp"
-#include "tests/apps/guest_fake_packed_device.hpp"
+#include "tests/apps/guest_packed_ring_bench.hpp"
 
 using namespace vitrine;
 using namespace vitrine::guest;
-using virtio::EventSuppression;
+using Bench = PackedRingBench;
 using virtio::PackedBase;
 using virtio::PackedDescriptor;
 using virtio::PackedPosition;
-
-namespace {
-
-struct Bench {
-    explicit Bench(const RingConfig& wanted = {.entries = 4}) : config(wanted) {}
-
-    bool add(std::uint32_t cookie, std::size_t segments = 1, bool device_writes = true) {
-        std::vector<Segment> chain;
-        for (std::size_t i = 0; i < segments; ++i)
-            chain.push_back({mem::GuestPhys{0x1000 * (cookie + 1) + i}, 100, device_writes});
-        return ring.add(chain, cookie);
-    }
-    void add_and_publish(std::uint32_t chains) {
-        for (std::uint32_t cookie = 0; cookie < chains; ++cookie) REQUIRE(add(cookie));
-        ring.publish();
-    }
-    std::uint64_t violations(Violation violation) const { return ring.violations().of(violation); }
-
-    RingConfig config;
-    GuestRam ram{1 << 20, mem::Backing::small_only};
-    PackedDriverRing ring{ram, config};
-    FakePackedDevice device{ram, ring};
-};
-
-}  // namespace
 
 TEST_CASE("VIRTIO 1.3, 2.8.21: a packed chain is seen only when it is published, and comes back with its cookie") {
     Bench bench;
@@ -203,6 +173,37 @@ TEST_CASE("a packed chain used before older ones is counted, and its slots and i
     CHECK_FALSE(bench.ring.broken());
 }
 
+TEST_CASE("packed chains of several lengths used in any order: slots come back with the oldest, and no id is lost") {
+    Bench bench({.entries = 8, .most_segments = 3});
+    std::mt19937 random(7);
+    std::vector<FakePackedDevice::Chain> with_device;
+    std::deque<std::uint32_t> expected;
+    std::uint32_t added = 0;
+    for (unsigned turn = 0; turn < 2000; ++turn) {
+        while (bench.add(added, 1 + added % 3)) ++added;
+        bench.ring.publish();
+        for (auto& chain : bench.device.read_all()) with_device.push_back(chain);
+        if (!with_device.empty()) {
+            const auto chosen = with_device.begin() + static_cast<std::ptrdiff_t>(random() % with_device.size());
+            expected.push_back(static_cast<std::uint32_t>(chosen->descriptors[0].address / 0x1000 - 1));
+            bench.device.use(*chosen, 100);
+            with_device.erase(chosen);
+            CHECK(bench.ring.stands_at(bench.device.base()) == with_device.empty());
+        }
+        if (random() % 2 == 0) continue;
+        for (; !expected.empty(); expected.pop_front()) {
+            const auto used = bench.ring.take_used();
+            REQUIRE(used);
+            CHECK(used->cookie == expected.front());
+        }
+        CHECK_FALSE(bench.ring.take_used());
+        CHECK(bench.ring.outstanding() == with_device.size());
+    }
+    CHECK(added > 1000);
+    CHECK_FALSE(bench.ring.broken());
+    CHECK(bench.ring.violations().total() == bench.violations(Violation::out_of_order));
+}
+
 TEST_CASE("VIRTIO 1.3, 2.8.1: a slot used with nothing in it breaks the ring, and is named") {
     Bench bench;
     bench.device.use_id(0);
@@ -258,73 +259,6 @@ TEST_CASE("VIRTIO 1.3, 2.8.4: the length of a used descriptor without WRITE is n
     CHECK(transmit.violations(Violation::flags_wrong) == 1);
 }
 
-TEST_CASE("VIRTIO 1.3, 2.8.10: the device is kicked always, never, or when its position is passed") {
-    Bench bench({.entries = 5});
-    bench.device.wish(EventSuppression::enable);
-    bench.add_and_publish(1);
-    CHECK(bench.device.kicked());
-    bench.ring.publish();  // nothing new
-    CHECK_FALSE(bench.device.kicked());
-    bench.device.wish(EventSuppression::disable);
-    bench.add_and_publish(1);
-    CHECK_FALSE(bench.device.kicked());
-    bench.device.wish(EventSuppression::at_position, {.slot = 3, .wrap = true});
-    bench.add_and_publish(1);
-    CHECK_FALSE(bench.device.kicked());
-    bench.add_and_publish(2);  // slots 3 and 4
-    CHECK(bench.device.kicked());
-    for (const auto& chain : bench.device.read_all()) bench.device.use(chain, 1);
-    while (bench.ring.take_used()) {
-    }
-    bench.device.wish(EventSuppression::at_position, {.slot = 1, .wrap = true});  // passed in the lap before
-    bench.add_and_publish(2);
-    CHECK_FALSE(bench.device.kicked());
-    bench.device.wish(EventSuppression::at_position, {.slot = 4, .wrap = false});
-    bench.add_and_publish(3);
-    CHECK(bench.device.kicked());
-    CHECK(bench.ring.kicks() == 3);
-    CHECK(bench.ring.kicks_suppressed() == 3);
-    CHECK(bench.ring.violations().total() == 0);
-}
-
-TEST_CASE("VIRTIO 1.3, 2.8.10: a wish that the device must not have is named, and it is kicked") {
-    Bench reserved;
-    reserved.device.wish(3);
-    reserved.add_and_publish(1);
-    CHECK(reserved.device.kicked());
-    CHECK(reserved.violations(Violation::flags_wrong) == 1);
-
-    Bench without({.entries = 4, .event_index = false});
-    without.device.wish(EventSuppression::at_position, {.slot = 3, .wrap = true});
-    without.add_and_publish(1);
-    CHECK(without.device.kicked());
-    CHECK(without.violations(Violation::flags_wrong) == 1);
-}
-
-TEST_CASE("VIRTIO 1.3, 2.8.10: with event index a call is wanted at the next slot to be used, in its lap") {
-    Bench bench({.entries = 3});
-    bench.ring.want_calls(false);
-    CHECK(bench.device.driver_wish().flags == EventSuppression::disable);
-    for (std::uint32_t turn = 0; turn < 4; ++turn) {
-        bench.ring.want_calls(true);
-        CHECK(bench.device.driver_wish().flags == EventSuppression::at_position);
-        CHECK(PackedPosition::of(bench.device.driver_wish().position) == bench.device.used);
-        bench.add_and_publish(1);
-        bench.device.use(*bench.device.next(), 1);
-        CHECK(bench.ring.has_used());
-        REQUIRE(bench.ring.take_used());
-    }
-}
-
-TEST_CASE("VIRTIO 1.3, 2.8.10: without event index the flags alone say whether calls are wanted") {
-    Bench bench({.entries = 4, .event_index = false});
-    bench.ring.want_calls(false);
-    CHECK(bench.device.driver_wish().flags == EventSuppression::disable);
-    bench.ring.want_calls(true);
-    CHECK(bench.device.driver_wish().flags == EventSuppression::enable);
-    CHECK(bench.device.driver_wish().position == 0);
-}
-
 TEST_CASE("a packed ring's base: it starts at 0x80008000, and a stopped one stands behind what was used") {
     Bench bench({.entries = 5, .most_segments = 3});
     CHECK(bench.ring.base() == 0x8000'8000);
@@ -354,107 +288,4 @@ TEST_CASE("a packed ring's base: it starts at 0x80008000, and a stopped one stan
     hostile.add_and_publish(2);
     hostile.device.use_id(77);
     CHECK_FALSE(hostile.ring.stands_at(hostile.device.base()));
-}
-
-TEST_CASE("VIRTIO 1.3, 2.8.21.3: device and driver of a packed ring on two threads, both sleeping: none sleeps on") {
-    for (const bool event_index : {false, true}) {
-        CAPTURE(event_index);
-        Bench bench({.entries = 7, .event_index = event_index, .most_segments = 2});
-        constexpr std::uint32_t chains = 50'000;
-        std::atomic<bool> slept_too_long{false};
-        const auto wait = [&](int descriptor) {
-            pollfd entry{descriptor, POLLIN, 0};
-            if (::poll(&entry, 1, 20'000) != 1) slept_too_long = true;
-        };
-        std::thread device([&] {
-            const auto full_fence = [] { std::atomic_thread_fence(std::memory_order_seq_cst); };
-            for (std::uint32_t count = 0; count < chains && !slept_too_long;) {
-                auto chain = bench.device.next();
-                if (!chain) {
-                    bench.device.wish(event_index ? EventSuppression::at_position : EventSuppression::enable,
-                                      bench.device.available);
-                    full_fence();
-                    chain = bench.device.next();
-                    if (!chain) wait(bench.ring.kick_descriptor());
-                    bench.device.wish(EventSuppression::disable);
-                    bench.device.kicked();
-                    if (!chain) continue;
-                }
-                const PackedPosition before = bench.device.used;
-                bench.device.use(*chain, 100);
-                ++count;
-                full_fence();
-                const auto wish = bench.device.driver_wish();
-                if (wish.flags == EventSuppression::enable ||
-                    (wish.flags == EventSuppression::at_position &&
-                     virtio::passes_position(PackedPosition::of(wish.position), bench.device.used, before, 7)))
-                    bench.device.call();
-            }
-        });
-        std::uint32_t added = 0;
-        std::uint32_t back = 0;
-        std::uint32_t wrong = 0;
-        while (back < chains && !slept_too_long && !bench.ring.broken()) {
-            while (added < chains && bench.add(added % 8, 1 + added % 2)) ++added;
-            bench.ring.publish();
-            const std::uint32_t before = back;
-            while (const auto used = bench.ring.take_used()) wrong += used->cookie != back++ % 8;
-            if (back != before) continue;
-            bench.ring.want_calls(true);
-            if (!bench.ring.has_used()) wait(bench.ring.call_descriptor());
-            bench.ring.drain_call();
-            bench.ring.want_calls(false);
-        }
-        device.join();
-        CHECK_FALSE(slept_too_long);
-        CHECK(wrong == 0);
-        CHECK(back == chains);
-        CHECK(bench.ring.violations().total() == 0);
-    }
-}
-
-TEST_CASE("a pair of packed rings carries frames as a pair of split ones does") {
-    for (const bool indirect : {false, true}) {
-        NetPortConfig config{};
-        config.ring = {.entries = 5, .indirect = indirect};
-        config.receive_buffer_bytes = 112;
-        config.transmit_buffer_bytes = 212;
-        GuestRam ram(PackedNetPort::memory_bytes(config), mem::Backing::small_only);
-        PackedNetPort port(ram, config);
-        FakePackedDevice receive(ram, port.receive_ring());
-        FakePackedDevice transmit(ram, port.transmit_ring());
-        const auto buffer_of = [&](const FakePackedDevice::Chain& chain) {
-            const std::uint64_t address = chain.descriptors[0].address;
-            return receive.memory(indirect ? receive.read<PackedDescriptor>(address).address : address);
-        };
-        port.post_buffers();
-        for (unsigned turn = 0; turn < 20; ++turn) {
-            auto first = receive.next();
-            auto second = receive.next();
-            REQUIRE((first && second));
-            const virtio::NetHeader header{.buffers = 2};
-            std::memcpy(buffer_of(*first), &header, sizeof(header));
-            std::memset(buffer_of(*first) + sizeof(header), 1, 100);
-            std::memset(buffer_of(*second), 2, 30);
-            receive.use(*first, 112);
-            receive.use(*second, 30);
-            const auto frames = port.receive();
-            REQUIRE(frames.size() == 1);
-            CHECK(frames[0].length_bytes == 130);
-            CHECK(frames[0].pieces[0][99] == std::byte{1});
-            CHECK(frames[0].pieces[1][29] == std::byte{2});
-            port.release();
-
-            std::memset(port.transmit_buffer().data(), 3, 60);
-            port.send(60);
-            port.flush();
-            const auto sent = transmit.next();
-            REQUIRE(sent);
-            CHECK(buffer_of(*sent)[12] == std::byte{3});
-            transmit.use(*sent, 0);
-            CHECK(port.reclaim() == 1);
-        }
-        CHECK(port.in_flight() == 0);
-        CHECK(port.receive_ring().violations().total() + port.transmit_ring().violations().total() == 0);
-    }
 }
