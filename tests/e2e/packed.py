@@ -103,6 +103,34 @@ def dies(lab: Lab, in_pages: bool) -> None:
     daemon.expect_clean_audit()
 
 
+def a_hoarder_starves_alone(lab: Lab) -> None:
+    """One guest, two queues on one region: of one it never returns a page."""
+    simulator = lab.simulator("gen:size=64,rate=1000,flows=64", "--queues", "2", "--rss-udp")
+    simulator.ask("link down")
+    daemon = daemon_with_packed(lab, "--queues", "2")
+    guest = packed_guest(lab, "check", True, "--queues", "2", "--hoard", "1")
+    ledger.open_wire(simulator, daemon)
+
+    def pair(number: int) -> dict:
+        return daemon.status()["pairs"][number]
+
+    def starves() -> bool:
+        return pair(1)["receive"]["drop_no_buffer"] + pair(1)["receive"]["drop_held"] > 0
+
+    wait_until(starves, "the hoarder to run dry")
+    before, held = pair(0)["receive"]["lent"], pair(1)["receive_ring"]["held"]
+    wait_until(lambda: pair(0)["receive"]["lent"] > before + 1000, "frames by the other queue")
+    status = daemon.status()
+    expect_equal([one["receive_ring"]["runs_as"] for one in status["pairs"]], ["pages, packed"] * 2, "the rings")
+    expect_equal({name: count for name, count in status["pairs"][0]["receive"].items()
+                  if name.startswith("drop_") and count != 0}, {}, "drops of the other queue")
+    expect_equal(status["pairs"][1]["receive_ring"]["held"], held, "pages that the hoarder has")
+    expect_equal(status["vf"]["rx_ring"]["pool_empty"], 0, "times that the NIC found no page")
+    report = guest.stop()
+    expect_equal((report["bad"], report["violations"]), (0, 0), "bad frames and broken rules")
+    daemon.expect_clean_audit()
+
+
 def takes_what_it_is_offered(lab: Lab) -> None:
     """Split rings from who offers both; and an error that helps from who offers no packed ones."""
     simulator, daemon = start(lab, f"gen:size=64,rate=20000,count={FRAMES // 10}", 64)
@@ -132,6 +160,7 @@ def main() -> None:
         suite.check(f"{way}: killed in the middle", dies, in_pages)
     suite.check("pages, packed: frames that are held do not change", receives, 64, True, rate=20000,
                 guest=("--hold", "200"))
+    suite.check("pages, packed: a hoarder starves alone", a_hoarder_starves_alone)
     suite.check("copy, packed: indirect tables", receives, 1518, False, rate=20000, guest=("--indirect", "on"))
     suite.check("copy, packed: without mergeable buffers", receives, 1518, False, rate=20000, guest=("--merge", "off"))
     suite.check("copy, packed: echo by zero copy", echoes, False, "--guest-dma", "on")
