@@ -86,6 +86,15 @@ public:
     std::byte* memory(std::uint64_t address) { return ram_.bytes().data() + address; }
 
     void call() { mem::signal_event(ring_.call_descriptor()); }
+    /// As the driver wants it, of what was used since `before` (VIRTIO 1.3, 2.8.10).
+    void call_if_wanted(Position before) {
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        const auto [position, flags] = driver_wish();
+        if (flags == virtio::EventSuppression::enable ||
+            (flags == virtio::EventSuppression::at_position &&
+             virtio::passes_position(Position::of(position), used, before, ring_.entries())))
+            call();
+    }
     bool kicked() { return mem::drain_event(ring_.kick_descriptor()); }
     void wish(std::uint16_t flags, Position position = {}) {
         word(ring_.device_area()).store(std::bit_cast<std::uint32_t>(virtio::EventSuppression{position.raw(), flags}));

@@ -115,12 +115,7 @@ TEST_CASE("VRX 8, 9: device and driver on two threads, both sleeping when there 
                     ring.wish(EventSuppression::disable);
                 }
                 ++number;
-                full_fence();
-                const auto wish = ring.driver_wish();
-                if (wish.flags == EventSuppression::enable ||
-                    (wish.flags == EventSuppression::at_position &&
-                     virtio::passes_position(PackedPosition::of(wish.position), ring.used, before, 9)))
-                    ring.call();
+                ring.call_if_wanted(before);
             }
         });
         std::deque<LentFrame> held;

@@ -108,12 +108,7 @@ TEST_CASE("VIRTIO 1.3, 2.8.21.3: device and driver of a packed ring on two threa
                 const PackedPosition before = bench.device.used;
                 bench.device.use(*chain, 100);
                 ++count;
-                full_fence();
-                const auto wish = bench.device.driver_wish();
-                if (wish.flags == EventSuppression::enable ||
-                    (wish.flags == EventSuppression::at_position &&
-                     virtio::passes_position(PackedPosition::of(wish.position), bench.device.used, before, 7)))
-                    bench.device.call();
+                bench.device.call_if_wanted(before);
             }
         });
         std::uint32_t added = 0;
